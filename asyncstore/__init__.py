@@ -1,0 +1,1 @@
+"""Asyncio-native storage engine for the data and metadata of Metaflow-style workflows."""

@@ -1,0 +1,182 @@
+"""Structured ways to run many things at once; every task has a block here that waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager
+from typing import Generic, ParamSpec, TypeVar
+
+import anyio
+from anyio.abc import ObjectSendStream
+
+T = TypeVar("T")
+A = ParamSpec("A")
+
+CLEANUP_SECONDS = 5.0
+"""Longest that a clean-up may hold up a cancellation."""
+
+
+def unwrap(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the one exception in a (nested) group, or the group if it holds several."""
+    if len(group.exceptions) > 1:
+        return group
+    for inner in group.exceptions:
+        return unwrap(inner) if isinstance(inner, BaseExceptionGroup) else inner  # pyright: ignore[reportUnknownArgumentType]  # lost in isinstance
+    raise AssertionError("an exception group is never empty")
+
+
+@asynccontextmanager
+async def task_group() -> AsyncGenerator[anyio.abc.TaskGroup]:
+    """Open an anyio task group from which one failure comes out as itself, several as a group."""
+    try:
+        async with anyio.create_task_group() as group:
+            yield group
+    except BaseExceptionGroup as failures:
+        error = unwrap(failures)
+        if error is failures:
+            raise
+        raise error from error.__cause__
+
+
+async def aiter_any(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T]:
+    """Iterate over either kind of iterable; a synchronous one is pulled on the loop and must not block."""
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
+
+
+async def run_all(items: Iterable[T] | AsyncIterable[T], work: Callable[[T], Awaitable[object]], *, width: int) -> None:
+    """Await ``work(item)`` for each item in at most ``width`` tasks, which live as long as there are items.
+
+    Items are consumed lazily, in order. The first failure cancels the rest; failures already known are grouped.
+    """
+    source = aiter_any(items)
+    turn = anyio.Lock()
+
+    async def worker() -> None:
+        while True:
+            async with turn:
+                try:
+                    item = await anext(source)
+                except StopAsyncIteration:
+                    return
+            await work(item)
+
+    async with aclosing(source), task_group() as group:
+        for _ in range(width):
+            group.start_soon(worker)
+
+
+@asynccontextmanager
+async def feed(
+    produce: Callable[[ObjectSendStream[T]], Awaitable[None]], *, capacity: float = 0
+) -> AsyncGenerator[AsyncIterator[T]]:
+    """Run ``produce`` in a task that feeds the iterator given to the block.
+
+    Leaving the block early cancels the producer. A failure of the producer is raised from the block; it ends the
+    iteration, so that nobody mistakes it for the end of the data.
+    """
+    sender, receiver = anyio.create_memory_object_stream[T](capacity)
+
+    async def run() -> None:
+        async with sender:
+            await produce(sender)
+
+    async with task_group() as group, receiver:
+        group.start_soon(run)
+        yield receiver
+        group.cancel_scope.cancel()
+
+
+class SingleFlight(Generic[T]):
+    """Let concurrent callers with one key share one call."""
+
+    def __init__(self) -> None:
+        self._flights: dict[Hashable, _Flight[T]] = {}
+
+    async def run(self, key: Hashable, call: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
+        """Return the result of ``call``, and whether this caller made the call itself.
+
+        Callers that come while a call is under way wait for it and get its result or its error. If the caller that
+        makes it is cancelled, one of the others makes it anew.
+        """
+        while (flight := self._flights.get(key)) is not None:
+            await flight.landed.wait()
+            if flight.error is not None:
+                raise flight.error
+            if flight.results:
+                return flight.results[0], False
+        flight = self._flights[key] = _Flight()
+        try:
+            result = await call()
+        except Exception as error:
+            flight.error = error
+            raise
+        else:
+            flight.results.append(result)
+            return result, True
+        finally:
+            del self._flights[key]
+            flight.landed.set()
+
+
+class _Flight(Generic[T]):
+    def __init__(self) -> None:
+        self.landed = anyio.Event()
+        self.results: list[T] = []
+        self.error: Exception | None = None
+
+
+class ThreadPool:
+    """The store's own threads for CPU and file work; started at the first use, and anew after a fork."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._lock = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+        self._pid = 0
+
+    @property
+    def executor(self) -> ThreadPoolExecutor:
+        """The executor itself, for libraries that want one (aiofiles)."""
+        with self._lock:
+            if self._executor is None or self._pid != os.getpid():
+                # After a fork the threads of the parent do not exist here; its executor would wait for ever.
+                self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="asyncstore")
+                self._pid = os.getpid()
+            return self._executor
+
+    async def run(self, function: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> T:
+        """Call a function in a thread and return its result.
+
+        A thread is never abandoned: if cancelled, this waits for the function to end and then raises, so that
+        buffers the thread works on are not touched by anybody else. Keep each call under about 100 ms.
+        """
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self.executor, lambda: function(*args, **kwargs))
+        cancelled: asyncio.CancelledError | None = None
+        # The shield holds off anyio's cancellation; the loop holds off asyncio's own (wait_for, Task.cancel).
+        with anyio.CancelScope(shield=True):
+            while not future.done():
+                try:
+                    await asyncio.wait((future,))
+                except asyncio.CancelledError as error:
+                    cancelled = error
+        if cancelled is not None:
+            future.exception()  # seen, so that asyncio does not report it as never retrieved
+            raise cancelled
+        return future.result()
+
+    def close(self) -> None:
+        """End the threads; does not block, since `run` never leaves one working."""
+        with self._lock:
+            if self._executor is not None and self._pid == os.getpid():
+                self._executor.shutdown(wait=False)
+            self._executor = None

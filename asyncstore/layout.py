@@ -1,0 +1,104 @@
+"""Spells every stored name, in both directions; nothing else does.
+
+Follows Metaflow 2.19: ``datastore/content_addressed_store.py``, ``datastore/task_datastore.py``,
+``datastore/datastore_storage.py`` and ``plugins/datastores/local_storage.py``.
+"""
+
+from __future__ import annotations
+
+from asyncstore.errors import InvalidNameError
+from asyncstore.types import Key, parse_key
+
+MAX_COMPONENT_BYTES = 250
+RESERVED_DIRECTORY = ".asyncstore"
+TEMPORARY_DIRECTORY = f"{RESERVED_DIRECTORY}/tmp"  # noqa: S108  # below the datastore root
+LOCKS_DIRECTORY = RESERVED_DIRECTORY + "/locks"
+METADATA_DIRECTORY = "_meta"
+SIDECAR_SUFFIX = "_meta"
+BLOB_DIRECTORY = "data"
+OLD_BLOB_PREFIX = "r_"
+
+
+def join_path(*parts: str) -> str:
+    """Join path pieces with one '/' between them, leaving out empty pieces."""
+    return "/".join(piece for piece in (part.strip("/") for part in parts) if piece)
+
+
+def check_path(path: str) -> str:
+    """Return ``path`` if it may name an object, or raise `InvalidNameError`.
+
+    Components are not empty, at most 250 bytes of UTF-8 (255 on common file systems, less room for a sidecar's
+    suffix), not '.' or '..', without NUL or backslash (a separator on Windows), and neither ``_meta`` nor
+    ``.asyncstore``; the last one does not end in ``_meta``, or it would be taken for a sidecar. No drive letter.
+    """
+    check_directory(path)
+    if path == "":
+        raise InvalidNameError("an object needs a path; '' is the root", where=path)
+    if path.endswith(SIDECAR_SUFFIX):
+        raise InvalidNameError(f"object path {path!r} ends in '_meta', which is kept for sidecars", where=path)
+    return path
+
+
+def check_directory(path: str) -> str:
+    """Return ``path`` if it may name a directory ("" is the root), or raise `InvalidNameError`."""
+    if path == "":
+        return path
+    for component in path.split("/"):
+        reason = _component_fault(component)
+        if reason:
+            raise InvalidNameError(f"object path {path!r}: {reason}", where=path)
+    if len(path) > 1 and path[1] == ":" and path[0].isalpha():
+        raise InvalidNameError(f"object path {path!r} begins with a drive letter", where=path)
+    return path
+
+
+def _component_fault(component: str) -> str | None:
+    if component == "":
+        return "a component is empty (no leading, trailing or double '/')"
+    if component in {".", ".."}:
+        return f"component {component!r} is not allowed"
+    if component in {METADATA_DIRECTORY, RESERVED_DIRECTORY}:
+        return f"component {component!r} is reserved"
+    if "\0" in component or "\\" in component:
+        return "NUL and backslash are not allowed"
+    try:
+        size = len(component) if component.isascii() else len(component.encode())
+    except UnicodeEncodeError:
+        return "a component is not valid Unicode"
+    if size > MAX_COMPONENT_BYTES:
+        return f"a component has {size} bytes; at most {MAX_COMPONENT_BYTES} are allowed"
+    return None
+
+
+def sidecar_path(path: str) -> str:
+    """Return the path of the file that holds a local object's attributes."""
+    return path + SIDECAR_SUFFIX
+
+
+def is_hidden(name: str) -> bool:
+    """Say whether a directory entry is left out of listings: sidecars, metadata, the reserved directory."""
+    return name.endswith(SIDECAR_SUFFIX) or name == RESERVED_DIRECTORY
+
+
+def blob_prefix(flow: str) -> str:
+    """Return the prefix of a flow's content-addressed store."""
+    return f"{flow}/{BLOB_DIRECTORY}"
+
+
+def blob_path(prefix: str, key: Key) -> str:
+    """Return the path of a blob: ``<prefix>/<first two digits>/<key>``."""
+    return f"{prefix}/{key[:2]}/{key}" if prefix else f"{key[:2]}/{key}"
+
+
+def split_blob_path(path: str) -> tuple[str, Key] | None:
+    """Return prefix and key of a blob's path, or None if it is not one.
+
+    Old datastores put ``r_`` in front of a raw blob's key; such a path is a blob's too.
+    """
+    directory, _, name = path.rpartition("/")
+    prefix, _, shard = directory.rpartition("/")
+    try:
+        key = parse_key(name.removeprefix(OLD_BLOB_PREFIX))
+    except InvalidNameError:
+        return None
+    return (prefix, key) if shard == key[:2] else None

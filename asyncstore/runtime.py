@@ -1,0 +1,42 @@
+"""The one owner of what all storages and stores of a program share."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+from asyncstore.concurrency import ThreadPool
+from asyncstore.limits import MemoryBudget, RequestLimiter
+from asyncstore.types import Limits
+
+
+class Runtime:
+    """Thread pool, memory budget and request limiter, within ``limits``.
+
+    An async context manager: leaving it ends the threads. Pickles as its limits; what comes back has resources of
+    its own. Give one runtime to several storages to bound them together.
+    """
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.pool = ThreadPool(self.limits.threads)
+        self.memory = MemoryBudget(self.limits.memory)
+        self.requests = RequestLimiter(self.limits.requests)
+
+    def __repr__(self) -> str:
+        return f"Runtime({self.limits!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Runtime, (self.limits,)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the threads. A second call does nothing; a later use starts them anew."""
+        self.pool.close()

@@ -1,0 +1,1 @@
+"""Atomic objects on local disk, in memory and in the clouds, behind six verbs."""
