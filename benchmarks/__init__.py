@@ -1,0 +1,1 @@
+"""One script per question; `benchmarks.runner` interleaves the rivals."""

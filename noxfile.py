@@ -1,0 +1,1 @@
+"""Sessions that developers and CI run."""
