@@ -149,10 +149,10 @@ class PutItem:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One object read whole."""
+    """One object of a batch; ``data`` is None where the object did not fit into the batch's bytes."""
 
     meta: ObjectMeta
-    data: bytes
+    data: bytes | None
 
 
 class SupportsBatch(Protocol):
@@ -164,8 +164,11 @@ class SupportsBatch(Protocol):
 
     async def head_batch(self, paths: Sequence[str]) -> list[ObjectMeta | None]: ...
 
-    async def get_batch(self, paths: Sequence[str]) -> list[StoredObject | None]:
-        """Read whole objects; None where there is none."""
+    async def get_batch(self, paths: Sequence[str], *, max_bytes: int) -> list[StoredObject | None]:
+        """Read whole objects; None where there is none.
+
+        At most ``max_bytes`` are read in all: an object that would exceed what is left comes without its data.
+        """
         ...
 
     async def put_batch(self, items: Sequence[PutItem], *, mode: WriteMode = "overwrite") -> list[ObjectMeta | None]:
