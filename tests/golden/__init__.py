@@ -1,0 +1,27 @@
+"""A datastore and its metadata as Metaflow 2.19.38 wrote them to local disk, and what Metaflow's client says of it.
+
+``metaflow-local.expected.json`` explains itself under ``about``.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_HERE = Path(__file__).parent
+
+
+@cache
+def expected() -> Any:
+    """Return what Metaflow's own client and store say of the golden datastore; not to be changed."""
+    return json.loads((_HERE / "metaflow-local.expected.json").read_text(encoding="utf-8"))
+
+
+def extract(target: Path) -> Path:
+    """Unpack the golden datastore below ``target`` and return its root, the ``.metaflow`` directory."""
+    with tarfile.open(_HERE / "metaflow-local.tar.gz") as archive:
+        archive.extractall(target, filter="data")
+    return target / ".metaflow"
