@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
 from asyncstore.concurrency import ThreadPool
 from asyncstore.limits import MemoryBudget, RequestLimiter
 from asyncstore.types import Limits
+
+T = TypeVar("T")
 
 
 class Runtime:
@@ -22,12 +25,19 @@ class Runtime:
         self.pool = ThreadPool(self.limits.threads)
         self.memory = MemoryBudget(self.limits.memory)
         self.requests = RequestLimiter(self.limits.requests)
+        self._shared: dict[str, Any] = {}
 
     def __repr__(self) -> str:
         return f"Runtime({self.limits!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Runtime, (self.limits,)
+
+    def shared(self, name: str, make: Callable[[], T]) -> T:
+        """Return what the storages of this runtime share under a name; ``make`` makes it at the first call."""
+        if name not in self._shared:
+            self._shared[name] = make()
+        return cast("T", self._shared[name])
 
     async def __aenter__(self) -> Self:
         return self
