@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable, Iterable
@@ -11,6 +12,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Generic, ParamSpec, TypeVar
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import ObjectSendStream
 
 T = TypeVar("T")
@@ -39,7 +41,13 @@ async def task_group() -> AsyncGenerator[anyio.abc.TaskGroup]:
         error = unwrap(failures)
         if error is failures:
             raise
-        raise error from error.__cause__
+    else:
+        return
+    # Outside the handler, which would make the group the error's context: a cycle, and the true context lost.
+    try:
+        raise error
+    finally:
+        del error  # this frame is in its traceback
 
 
 async def aiter_any(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T]:
@@ -59,19 +67,24 @@ async def run_all(items: Iterable[T] | AsyncIterable[T], work: Callable[[T], Awa
     """
     source = aiter_any(items)
     turn = anyio.Lock()
+    workers = 1
 
     async def worker() -> None:
+        nonlocal workers
         while True:
             async with turn:
                 try:
                     item = await anext(source)
                 except StopAsyncIteration:
                     return
+            if workers < width:
+                # One more at each item, since few items need few workers.
+                workers += 1
+                group.start_soon(worker)
             await work(item)
 
     async with aclosing(source), task_group() as group:
-        for _ in range(width):
-            group.start_soon(worker)
+        group.start_soon(worker)
 
 
 @asynccontextmanager
@@ -86,13 +99,15 @@ async def feed(
     sender, receiver = anyio.create_memory_object_stream[T](capacity)
 
     async def run() -> None:
-        async with sender:
-            await produce(sender)
+        await produce(sender)
+        # Only now: closed by a failure, the stream would end as if complete before the block hears of the failure.
+        sender.close()
 
-    async with task_group() as group, receiver:
-        group.start_soon(run)
-        yield receiver
-        group.cancel_scope.cancel()
+    with sender, receiver:
+        async with task_group() as group:
+            group.start_soon(run)
+            yield receiver
+            group.cancel_scope.cancel()
 
 
 class SingleFlight(Generic[T]):
@@ -110,7 +125,7 @@ class SingleFlight(Generic[T]):
         while (flight := self._flights.get(key)) is not None:
             await flight.landed.wait()
             if flight.error is not None:
-                raise flight.error
+                raise _copy(flight.error) from flight.error
             if flight.results:
                 return flight.results[0], False
         flight = self._flights[key] = _Flight()
@@ -125,6 +140,14 @@ class SingleFlight(Generic[T]):
         finally:
             del self._flights[key]
             flight.landed.set()
+
+
+def _copy(error: Exception) -> Exception:
+    """Return an equal exception: one that several tasks raise would gather all their tracebacks."""
+    try:
+        return copy.copy(error)
+    except Exception:  # noqa: BLE001  # a foreign class may not be rebuilt from its args; then it is shared
+        return error
 
 
 class _Flight(Generic[T]):
@@ -159,8 +182,18 @@ class ThreadPool:
         A thread is never abandoned: if cancelled, this waits for the function to end and then raises, so that
         buffers the thread works on are not touched by anybody else. Keep each call under about 100 ms.
         """
+        # All awaits below are shielded, so a loop of calls would never hear that it was cancelled.
+        await anyio.lowlevel.checkpoint_if_cancelled()
+
+        def call() -> T:
+            try:
+                return function(*args, **kwargs)
+            except StopIteration as error:
+                # A future does not take one (asyncio would drop it and wait for ever).
+                raise RuntimeError(f"{function!r} raised StopIteration") from error
+
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self.executor, lambda: function(*args, **kwargs))
+        future = loop.run_in_executor(self.executor, call)
         cancelled: asyncio.CancelledError | None = None
         # The shield holds off anyio's cancellation; the loop holds off asyncio's own (wait_for, Task.cancel).
         with anyio.CancelScope(shield=True):

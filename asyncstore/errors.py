@@ -41,10 +41,24 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 
-def _restore(cls: type[AsyncStoreError], args: tuple[Any, ...], state: dict[str, Any]) -> AsyncStoreError:
+class _ForeignCauseError(Exception):
+    """Stands for a cause that stayed in another process: its class and text."""
+
+
+def _portable(cause: BaseException | None) -> BaseException | None:
+    # Exceptions of other packages often cannot be pickled, or not restored where the package is missing.
+    if cause is None or isinstance(cause, AsyncStoreError | _ForeignCauseError):
+        return cause
+    return _ForeignCauseError(f"{type(cause).__module__}.{type(cause).__qualname__}: {cause}")
+
+
+def _restore(
+    cls: type[AsyncStoreError], args: tuple[Any, ...], state: dict[str, Any], cause: BaseException | None
+) -> AsyncStoreError:
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)
+    error.__cause__ = cause
     return error
 
 
@@ -53,6 +67,7 @@ class AsyncStoreError(Exception):
 
     ``operation`` is the verb that failed ("put", "load_blob"), ``where`` the path, key or URL it failed on.
     ``retryable`` says that the same call may succeed later; ``retry_after`` is the server's own wish in seconds.
+    Pickles with all fields and notes; a foreign cause is pickled as its text.
     """
 
     default_retryable: ClassVar[bool] = False
@@ -77,7 +92,7 @@ class AsyncStoreError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default calls cls(*args), which loses keyword-only fields and fails for those that are required.
-        return _restore, (type(self), self.args, dict(self.__dict__))
+        return _restore, (type(self), self.args, dict(self.__dict__), _portable(self.__cause__))
 
 
 class NotFoundError(AsyncStoreError, LookupError):

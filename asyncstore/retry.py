@@ -24,7 +24,7 @@ def next_delay(
     """
     if not is_retryable(error) or failures >= policy.attempts:
         return None
-    window = min(policy.cap, policy.base * 2.0 ** (failures - 1))
+    window = min(policy.cap, policy.base * 2.0 ** min(failures - 1, 64))
     delay = random.uniform(0, window)
     wish = error.retry_after if isinstance(error, AsyncStoreError) else None
     if wish is not None:
