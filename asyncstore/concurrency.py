@@ -14,6 +14,7 @@ from typing import Generic, ParamSpec, TypeVar
 import anyio
 import anyio.lowlevel
 from anyio.abc import ObjectSendStream
+from anyio.streams.memory import MemoryObjectReceiveStream
 
 T = TypeVar("T")
 A = ParamSpec("A")
@@ -85,6 +86,34 @@ async def run_all(items: Iterable[T] | AsyncIterable[T], work: Callable[[T], Awa
 
     async with aclosing(source), task_group() as group:
         group.start_soon(worker)
+
+
+@asynccontextmanager
+async def crew(work: Callable[[T], Awaitable[object]], *, width: int) -> AsyncGenerator[Callable[[T], Awaitable[None]]]:
+    """Give the block a function that hands an item to one of at most ``width`` tasks.
+
+    Tasks are started as they are needed and live until the block ends, which waits for the work handed out. The
+    hand-over waits while all are busy. The first failure cancels the block and the rest.
+    """
+    sender, receiver = anyio.create_memory_object_stream[T](0)
+    started = 0
+
+    async def worker(items: MemoryObjectReceiveStream[T]) -> None:
+        async with items:
+            async for item in items:
+                await work(item)
+
+    async with task_group() as group, receiver:
+
+        async def hand_over(item: T) -> None:
+            nonlocal started
+            if started < width and not sender.statistics().tasks_waiting_receive:
+                started += 1
+                group.start_soon(worker, receiver.clone())
+            await sender.send(item)
+
+        async with sender:
+            yield hand_over
 
 
 @asynccontextmanager

@@ -90,6 +90,11 @@ def blob_path(prefix: str, key: Key) -> str:
     return f"{prefix}/{key[:2]}/{key}" if prefix else f"{key[:2]}/{key}"
 
 
+def old_raw_blob_path(prefix: str, key: Key) -> str:
+    """Return the path at which very old datastores kept a raw blob."""
+    return join_path(prefix, key[:2], OLD_BLOB_PREFIX + key)
+
+
 def split_blob_path(path: str) -> tuple[str, Key] | None:
     """Return prefix and key of a blob's path, or None if it is not one.
 

@@ -1,0 +1,1 @@
+"""The content-addressed store: blobs under the SHA-1 of their content."""

@@ -1,0 +1,109 @@
+"""Loads one blob, whatever its size, place and form, and verifies it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from asyncstore.cas.context import WHOLE, CasContext
+from asyncstore.cas.pack import absent, hash_of, unpack_verified
+from asyncstore.cas.stream import read_streamed
+from asyncstore.codec.registry import RAW, codec_of, declared_size
+from asyncstore.errors import BlobNotFoundError, IntegrityError, ObjectNotFoundError
+from asyncstore.layout import old_raw_blob_path
+from asyncstore.limits import MemoryAccount
+from asyncstore.storage.transfer import download_window
+from asyncstore.types import MIB, Attributes, Key, ObjectMeta
+
+FIRST_READ = 2 * MIB
+"""Memory reserved before a blob's size is known; larger ones are asked for again, with their size reserved."""
+
+TYPICAL_RATIO = 4
+"""Content bytes per stored byte that are reserved for a packed blob that does not tell its size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A verified blob; ``data`` is None where only its verification was asked for."""
+
+    size: int
+    data: bytes | None
+
+
+def expected_bytes(meta: ObjectMeta) -> int:
+    """Return the memory to reserve for an object and its content."""
+    declared = declared_size(meta.attributes)
+    if declared is None:
+        is_raw = meta.attributes.get("cas_raw") is True
+        declared = meta.size if is_raw else meta.size * TYPICAL_RATIO
+    return meta.size + declared
+
+
+async def fetch(context: CasContext, key: Key, account: MemoryAccount, *, keep: bool) -> Content:
+    """Load and verify one blob.
+
+    One request; two for blobs above 2 MiB as stored; parts in parallel above 4 MiB. Raises `BlobNotFoundError`,
+    `CorruptBlobError`, or `CodecError` for a form that is not known here.
+    """
+    cache = context.cache if keep else None
+    cached = await cache.load_key(key) if cache else None
+    if cached is not None and await context.runtime.pool.run(hash_of, cached) == key:
+        return Content(len(cached), cached)
+    try:
+        content = await _fetch_at(context, key, context.path(key), account, keep=keep, default={})
+    except ObjectNotFoundError as missing:
+        old = old_raw_blob_path(context.prefix, key)
+        try:
+            content = await _fetch_at(context, key, old, account, keep=keep, default=RAW.attributes(0))
+        except ObjectNotFoundError:
+            raise absent(key, context.path(key)) from missing
+    if cache is not None and content.data is not None:
+        await cache.store_key(key, content.data)
+    return content
+
+
+async def is_whole(context: CasContext, key: Key) -> bool:
+    """Read a blob back and say whether it is what its key says."""
+    account = context.runtime.memory.account()
+    try:
+        await fetch(context, key, account, keep=False)
+    except (IntegrityError, BlobNotFoundError):
+        return False
+    finally:
+        account.close()
+    return True
+
+
+async def _fetch_at(
+    context: CasContext, key: Key, path: str, account: MemoryAccount, *, keep: bool, default: Attributes
+) -> Content:
+    async with account.reserve(FIRST_READ):
+        meta, stored = await _read(context, path, limit=FIRST_READ)
+    # Memory is reserved anew, never on top of what is held: two that wait for each other's would wait for ever.
+    if stored is None and meta.size > WHOLE:
+        codec_of(meta.attributes or default)  # an unknown form is told before anything is read
+        wanted = expected_bytes(meta) if keep else 0
+        async with account.reserve(wanted + download_window(context.storage, meta.size)):
+            size, data = await read_streamed(context, key, keep=keep)
+            return Content(size, data)
+    async with account.reserve(expected_bytes(meta)):
+        if stored is None:
+            meta, stored = await _read(context, path, limit=WHOLE)
+        content = await context.runtime.pool.run(
+            unpack_verified,
+            key,
+            stored or b"",
+            meta.attributes or default,
+            where=path,
+            max_size=context.runtime.limits.max_blob_bytes,
+        )
+        return Content(len(content), content if keep else None)
+
+
+async def _read(context: CasContext, path: str, *, limit: int) -> tuple[ObjectMeta, bytearray | None]:
+    """Read an object whole unless it has more than ``limit`` bytes."""
+    async with context.storage.get(path) as reader:
+        if reader.meta.size > limit:
+            return reader.meta, None
+        stored = bytearray(reader.meta.size)
+        filled = await reader.read_into(memoryview(stored))
+        return reader.meta, stored if filled == len(stored) else stored[:filled]

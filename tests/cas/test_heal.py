@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import gzip
+
+import pytest
+
+from asyncstore.cas.store import ContentAddressedStore
+from asyncstore.errors import CorruptBlobError
+from asyncstore.layout import blob_path
+from asyncstore.storage.memory import MemoryStorage
+from asyncstore.types import Attributes
+from tests.cas.content import Chunks, compressible, key_of, random_bytes
+
+PACKED: Attributes = {"cas_raw": False, "cas_version": 1}
+RAW: Attributes = {"cas_raw": True, "cas_version": 1}
+
+CONTENTS = [compressible(2000), random_bytes(300_000), compressible(6_000_000), random_bytes(6_000_000)]
+SIZES = ["small", "middle", "large", "large raw"]
+
+
+async def stored(storage: MemoryStorage, content: bytes) -> tuple[bytes, Attributes]:
+    async with storage.get(blob_path("F/data", key_of(content))) as reader:
+        return b"".join([chunk async for chunk in reader]), reader.meta.attributes
+
+
+def damaged(data: bytes) -> bytes:
+    # More than a bit: some bits of a deflate stream are padding that nobody reads.
+    middle = len(data) // 2
+    return data[:middle] + bytes(byte ^ 0xFF for byte in data[middle : middle + 16]) + data[middle + 16 :]
+
+
+def store_over(storage: MemoryStorage) -> ContentAddressedStore:
+    return ContentAddressedStore("F/data", storage)
+
+
+@pytest.mark.parametrize("content", CONTENTS, ids=SIZES)
+@pytest.mark.parametrize("attributes", [RAW, PACKED, {**PACKED, "cas_size": 1}], ids=["raw", "gzip", "other size"])
+async def test_a_save_overwrites_an_object_whose_size_or_attributes_cannot_be_right(
+    storage: MemoryStorage, content: bytes, attributes: Attributes
+) -> None:
+    await storage.put(blob_path("F/data", key_of(content)), b"too short", attributes=attributes)
+    saved = await store_over(storage).save_blob(content)
+    assert not saved.existed
+    assert await store_over(storage).load_blob(saved.key) == content
+
+
+async def test_healing_keeps_the_form_that_the_object_claims_to_have(storage: MemoryStorage) -> None:
+    content = compressible(2000)
+    await storage.put(blob_path("F/data", key_of(content)), b"", attributes=RAW)
+    await store_over(storage).save_blob(content)
+    assert await stored(storage, content) == (content, RAW)
+
+
+async def test_attributes_of_no_known_form_are_replaced(storage: MemoryStorage) -> None:
+    content = compressible(2000)
+    await storage.put(blob_path("F/data", key_of(content)), b"x", attributes={"cas_raw": False, "cas_version": 77})
+    await store_over(storage).save_blob(content)
+    assert await store_over(storage).load_blob(key_of(content)) == content
+
+
+@pytest.mark.parametrize("content", CONTENTS, ids=SIZES)
+async def test_a_blob_that_a_load_found_damaged_is_overwritten_by_the_next_save(
+    storage: MemoryStorage, content: bytes
+) -> None:
+    store = store_over(storage)
+    saved = await store.save_blob(content)
+    data, attributes = await stored(storage, content)
+    await storage.put(blob_path("F/data", saved.key), damaged(data), attributes=attributes)
+    with pytest.raises(CorruptBlobError) as caught:
+        await store.load_blob(saved.key)
+    assert caught.value.key == saved.key
+    again = await store.save_blob(Chunks(content) if len(content) > 4_000_000 else content)
+    assert not again.existed
+    assert await store.load_blob(saved.key) == content
+
+
+@pytest.mark.parametrize("content", CONTENTS, ids=SIZES)
+async def test_verify_existing_reads_back_and_heals_what_looks_right(storage: MemoryStorage, content: bytes) -> None:
+    store = store_over(storage)
+    await store.save_blob(content)
+    data, attributes = await stored(storage, content)
+    await storage.put(blob_path("F/data", key_of(content)), damaged(data), attributes=attributes)
+    assert (await store_over(storage).save_blob(content)).existed, "its size and attributes can be right"
+    assert not (await store.save_blob(content, verify_existing=True)).existed
+    assert await stored(storage, content) == (data, attributes)
+    assert (await store.save_blob(content, verify_existing=True)).existed
+
+
+async def test_another_valid_gzip_in_place_is_found_and_healed(storage: MemoryStorage) -> None:
+    content = compressible(2000)
+    store = store_over(storage)
+    other = gzip.compress(random_bytes(500))
+    await storage.put(blob_path("F/data", key_of(content)), other, attributes=PACKED)
+    with pytest.raises(CorruptBlobError) as caught:
+        await store.load_blob(key_of(content))
+    assert caught.value.actual == key_of(random_bytes(500))
+    await store.save_blob(content)
+    assert await store.load_blob(key_of(content)) == content
