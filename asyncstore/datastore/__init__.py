@@ -1,0 +1,1 @@
+"""Runs, tasks, artifacts and logs on top of a content-addressed store, as Metaflow keeps them."""
