@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     )
     from asyncstore.runtime import Runtime
     from asyncstore.storage.base import DataStoreStorage
+    from asyncstore.storage.registry import build_storage, open_storage
     from asyncstore.types import (
         Attributes,
         BlobSource,
@@ -112,7 +113,9 @@ __all__ = [
     "UnpicklableArtifactError",
     "UntrustedArtifactError",
     "WriteMode",
+    "build_storage",
     "load_config",
+    "open_storage",
     "parse_key",
 ]
 
@@ -134,6 +137,9 @@ _NAMES = {
     """,
     "asyncstore.storage.base": """
         DataStoreStorage
+    """,
+    "asyncstore.storage.registry": """
+        build_storage open_storage
     """,
     "asyncstore.types": """
         Attributes BlobSource Buffer ByteRange ChunkSource Durability Key Limits ListEntry ObjectMeta

@@ -95,6 +95,8 @@ class DataStoreStorage(Protocol):
 
         A range that ends beyond the object is cut; one that starts at or beyond its end gives no bytes. Raises
         `ObjectNotFoundError`, and `PreconditionFailedError` if the object is not the one that ``if_match`` names.
+        A break is raised by the read that meets it. The block holds no task group or cancel scope open, since a
+        wrapper leaves it and enters another one inside the caller's own scopes.
         """
         ...
 
@@ -118,7 +120,9 @@ class DataStoreStorage(Protocol):
         """List a directory ("" is the root); with ``recursive``, the objects of the whole tree below it.
 
         By directory, never by string prefix. No order is promised. A missing path, or the path of an object, gives
-        nothing. Sidecars and ``.asyncstore`` are hidden; a directory appears only if objects are below it.
+        nothing. Sidecars and ``.asyncstore`` are hidden; a directory appears only if objects are below it. What is
+        written or deleted meanwhile may be seen or not. A break is raised by the iteration, and no scope is held
+        open, as with `get`.
         """
         ...
 
