@@ -41,7 +41,7 @@ class CasContext:
 
     @property
     def batch(self) -> SupportsBatch | None:
-        return self.storage.power(SupportsBatch)  # type: ignore[type-abstract]  # a Protocol is the name of an ability
+        return self.storage.power(SupportsBatch)
 
     @property
     def workers(self) -> int:
