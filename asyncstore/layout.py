@@ -1,10 +1,13 @@
 """Spells every stored name, in both directions; nothing else does.
 
 Follows Metaflow 2.19: ``datastore/content_addressed_store.py``, ``datastore/task_datastore.py``,
-``datastore/datastore_storage.py`` and ``plugins/datastores/local_storage.py``.
+``datastore/datastore_storage.py``, ``plugins/datastores/local_storage.py`` and
+``plugins/metadata_providers/local.py``.
 """
 
 from __future__ import annotations
+
+import re
 
 from asyncstore.errors import InvalidNameError
 from asyncstore.types import Key, parse_key
@@ -107,3 +110,65 @@ def split_blob_path(path: str) -> tuple[str, Key] | None:
     except InvalidNameError:
         return None
     return (prefix, key) if shard == key[:2] else None
+
+
+SELF_RECORD = "_self.json"
+LATEST_RUN = "latest_run"
+_DATUM_RECORD = re.compile(r"sysmeta_(.+)_(\d+)\.json", re.DOTALL)
+_ARTIFACT_RECORD = re.compile(r"(\d+)_artifact_(.+)\.json", re.DOTALL)
+
+
+def metadata_id_fault(level: str, identifier: object) -> str | None:
+    """Say why ``identifier`` cannot name a flow, run, step, task or artifact (``level``), or return None.
+
+    Whatever a provider, an id must do as a directory beside what else lies there: a flow's blobs, its ``latest_run``.
+    """
+    if not isinstance(identifier, str):
+        return f"it is {type(identifier).__name__}, not a string"
+    if "/" in identifier:
+        return "'/' is not allowed"
+    if level == "run" and identifier in {BLOB_DIRECTORY, LATEST_RUN}:
+        return "the name is taken by the datastore"
+    return _component_fault(identifier) or ("it is blank" if not identifier.strip() else None)
+
+
+def metadata_directory(*ids: str) -> str:
+    """Return the directory with the metadata of a flow, run, step or task; ``ids`` from the flow down."""
+    return join_path(*ids, METADATA_DIRECTORY)
+
+
+def self_record_path(*ids: str) -> str:
+    """Return the path of the record of a flow, run, step or task itself."""
+    return f"{metadata_directory(*ids)}/{SELF_RECORD}"
+
+
+def latest_run_path(flow: str) -> str:
+    """Return the path of the file with the id of a flow's latest run."""
+    return f"{flow}/{LATEST_RUN}"
+
+
+def task_counter_path(flow: str, run: str) -> str:
+    """Return the path of the file that tells the next task number of a run."""
+    return f"{RESERVED_DIRECTORY}/tasks/{flow}/{run}.json"
+
+
+def datum_record_name(field: str, milliseconds: int) -> str:
+    """Return the name of the file with one metadata row."""
+    return f"sysmeta_{field}_{milliseconds}.json"
+
+
+def split_datum_record_name(name: str) -> tuple[str, int] | None:
+    """Return the field and the milliseconds in a metadata row's file name, or None if it is not one."""
+    match = _DATUM_RECORD.fullmatch(name)
+    return (match[1], int(match[2])) if match else None
+
+
+def artifact_record_name(attempt: int, name: str) -> str:
+    """Return the name of the file with the record of one artifact of one attempt."""
+    return f"{attempt}_artifact_{name}.json"
+
+
+def split_artifact_record_name(name: str) -> tuple[int, str] | None:
+    """Return the attempt and the artifact's name in a record's file name, or None if it is not one."""
+    match = _ARTIFACT_RECORD.fullmatch(name)
+    return (int(match[1]), match[2]) if match else None

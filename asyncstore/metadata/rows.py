@@ -1,0 +1,116 @@
+"""Reads the JSON documents of objects, as local files and replies hold them: pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from types import MappingProxyType
+from typing import Any, Final
+
+from asyncstore.errors import MetadataError
+from asyncstore.metadata.attempts import tagged_attempt
+from asyncstore.metadata.records import DataArtifactRecord, Kind, MetaDatum, MetaObject
+from asyncstore.types import Json
+
+_PATH_KEYS: Final = MappingProxyType(
+    {
+        "flow": ("flow_id",),
+        "run": ("flow_id", "run_number"),
+        "step": ("flow_id", "run_number", "step_name"),
+        "task": ("flow_id", "run_number", "step_name", "task_id"),
+        "artifact": ("flow_id", "run_number", "step_name", "task_id", "name"),
+        "metadata": ("flow_id", "run_number", "step_name", "task_id"),
+    }
+)
+_QUOTED: Final = re.compile(r'[{},"\\\s]')
+
+
+def parse_row(kind: Kind, row: Any, where: str, run: MetaObject | None = None) -> MetaObject:
+    """Return the object that a document describes, or raise `MetadataError` with ``where`` it was read.
+
+    ``run`` gives its tags to steps, tasks and artifacts. Ids are text, whatever they are in the document.
+    """
+    try:
+        return _parse(kind, row, run)
+    except (KeyError, TypeError, ValueError) as error:
+        raise MetadataError(
+            f"{where} does not describe a {kind}: {type(error).__name__}: {error}", operation="parse_row", where=where
+        ) from error
+
+
+def _parse(kind: Kind, row: Any, run: MetaObject | None) -> MetaObject:
+    row = as_object(row)
+    owner = run if run is not None and kind in {"step", "task", "artifact"} else None
+    tags = as_texts(row.get("tags"))
+    heartbeat = row.get("last_heartbeat_ts")
+    return MetaObject(
+        kind=kind,
+        path=tuple(str(_known(row[key])) for key in _PATH_KEYS[kind]),
+        ts_epoch=int(row["ts_epoch"]),
+        user_name=row.get("user_name"),
+        tags=frozenset(tags) if owner is None else owner.tags,
+        system_tags=frozenset(as_texts(row.get("system_tags"))) if owner is None else owner.system_tags,
+        attempt=_attempt(kind, row, tags),
+        artifact=_artifact(row) if kind == "artifact" else None,
+        datum=MetaDatum(row["field_name"], row["value"], row["type"], tags) if kind == "metadata" else None,
+        heartbeat=None if heartbeat is None else int(heartbeat),
+    )
+
+
+def _known(identifier: Any) -> Any:
+    if not isinstance(identifier, str | int):
+        raise TypeError(f"an id is text or a number, not {identifier!r:.80}")
+    return identifier
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """Return a JSON object, or raise `TypeError`."""
+    if not isinstance(value, dict):
+        raise TypeError(f"a JSON object is expected, not {type(value).__name__}")
+    fields: dict[str, Any] = value
+    return fields
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a JSON list, or raise `TypeError`."""
+    if not isinstance(value, list):
+        raise TypeError(f"a JSON list is expected, not {type(value).__name__}")
+    items: list[Any] = value
+    return items
+
+
+def as_texts(value: Any) -> tuple[str, ...]:
+    """Return a JSON list as strings, null as none, or raise `TypeError`."""
+    return () if value is None else tuple(str(item) for item in as_list(value))
+
+
+def _attempt(kind: Kind, row: dict[str, Any], tags: Iterable[str]) -> int | None:
+    if kind == "artifact":
+        return int(row.get("attempt_id", 0))
+    return tagged_attempt(tags) if kind == "metadata" else None
+
+
+def _artifact(row: dict[str, Any]) -> DataArtifactRecord:
+    return DataArtifactRecord.from_location(
+        row["name"], row["ds_type"], row["location"], row.get("content_type") or "", row.get("sha") or ""
+    )
+
+
+def value_as_text(value: Json) -> str:
+    """Return a metadata value as a service keeps it: text as it is, a list as a PostgreSQL array literal."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return "{" + ",".join(map(_array_element, value)) + "}"
+    return str(value)
+
+
+def _array_element(value: Json) -> str:
+    if value is None:
+        return "NULL"
+    text = value_as_text(value)
+    if isinstance(value, list) or not (text == "" or text.upper() == "NULL" or _QUOTED.search(text)):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
