@@ -1,0 +1,1 @@
+"""What others test their own parts with: conformance suites, faults and latency."""
