@@ -15,7 +15,8 @@ from asyncstore.storage.base import StoredObject, SupportsBatch
 from asyncstore.types import Key
 
 Outcome: TypeAlias = Content | AsyncStoreError
-Deliver: TypeAlias = Callable[[Key, Outcome], Awaitable[None]]
+Outcomes: TypeAlias = list[tuple[Key, Outcome]]
+Deliver: TypeAlias = Callable[[Outcomes], Awaitable[None]]
 HandOver: TypeAlias = Callable[[Key], Awaitable[None]]
 
 
@@ -30,7 +31,10 @@ def note_outcome(context: CasContext, key: Key, outcome: Outcome) -> None:
 
 
 class LoadOperation:
-    """Loads many blobs and delivers the outcome of each key, in the order of completion."""
+    """Loads many blobs and delivers the outcome of each key, in the order of completion.
+
+    A batch is delivered as one list: a hand-over between tasks costs as much as loading a small blob.
+    """
 
     def __init__(self, context: CasContext, deliver: Deliver, *, keep: bool) -> None:
         self._context = context
@@ -72,8 +76,7 @@ class LoadOperation:
         async with self._account.reserve(sum(expected_bytes(item.meta) for _, _, item in items)):
             outcomes = await self._context.runtime.pool.run(self._unpack, items)
             del found, items
-            for index, outcome in zip(here, outcomes, strict=True):
-                await self._conclude(keys[index], outcome)
+            await self._conclude(list(zip((keys[index] for index in here), outcomes, strict=True)))
         there = set(here)
         return [key for index, key in enumerate(keys) if index not in there]
 
@@ -98,8 +101,10 @@ class LoadOperation:
             outcome: Outcome = await fetch(self._context, key, self._account, keep=self._keep)
         except AsyncStoreError as error:
             outcome = error
-        await self._conclude(key, outcome)
+        await self._conclude([(key, outcome)])
 
-    async def _conclude(self, key: Key, outcome: Outcome) -> None:
-        note_outcome(self._context, key, outcome)
-        await self._deliver(key, outcome)
+    async def _conclude(self, outcomes: Outcomes) -> None:
+        for key, outcome in outcomes:
+            note_outcome(self._context, key, outcome)
+        if outcomes:
+            await self._deliver(outcomes)

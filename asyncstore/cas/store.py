@@ -7,16 +7,16 @@ somebody who crafts collisions.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from anyio.abc import ObjectSendStream
 
 from asyncstore.cas.cache import BlobCache
 from asyncstore.cas.context import BATCH_ITEMS, CasContext
 from asyncstore.cas.fetch import Content, fetch
-from asyncstore.cas.load import LoadOperation, Outcome, note_outcome
+from asyncstore.cas.load import LoadOperation, Outcome, Outcomes, note_outcome
 from asyncstore.cas.result import BlobStatus, SavedBlob
 from asyncstore.cas.save import SaveOperation
 from asyncstore.cas.stream import open_decoded
@@ -27,6 +27,8 @@ from asyncstore.errors import AsyncStoreError, BlobNotFoundError, CorruptBlobErr
 from asyncstore.layout import check_directory
 from asyncstore.storage.base import DataStoreStorage
 from asyncstore.types import BlobSource, Buffer, Key, ObjectMeta
+
+T = TypeVar("T")
 
 
 class ContentAddressedStore:
@@ -104,36 +106,35 @@ class ContentAddressedStore:
         note_outcome(self._context, key, content)
         return content.data or b""
 
-    def load_blobs(self, keys: Iterable[Key]) -> AbstractAsyncContextManager[AsyncIterator[tuple[Key, bytes]]]:
+    @asynccontextmanager
+    async def load_blobs(self, keys: Iterable[Key]) -> AsyncGenerator[AsyncIterator[tuple[Key, bytes]]]:
         """Load blobs, verified, in the order of completion; each requested occurrence is given once.
 
-        Keys are consumed lazily and must not block. The first failure cancels the rest. A blob's memory leaves the
-        budget when it is handed over.
+        Keys are consumed lazily and must not block. The first failure cancels the rest. The memory of blobs leaves
+        the budget when they are handed over.
         """
 
-        async def produce(sender: ObjectSendStream[tuple[Key, bytes]]) -> None:
-            async def deliver(key: Key, outcome: Outcome) -> None:
-                if not isinstance(outcome, Content):
-                    raise outcome
-                await sender.send((key, outcome.data or b""))
+        async def produce(sender: ObjectSendStream[list[tuple[Key, bytes]]]) -> None:
+            async def deliver(outcomes: Outcomes) -> None:
+                await sender.send([(key, _content(outcome)) for key, outcome in outcomes])
 
             await LoadOperation(self._context, deliver, keep=True).run(keys)
 
-        return feed(produce)
+        async with feed(produce) as groups:
+            yield _flat(groups)
 
-    def verify_blobs(self, keys: Iterable[Key]) -> AbstractAsyncContextManager[AsyncIterator[BlobStatus]]:
+    @asynccontextmanager
+    async def verify_blobs(self, keys: Iterable[Key]) -> AsyncGenerator[AsyncIterator[BlobStatus]]:
         """Read and hash blobs and give the status of each, in the order of completion; never stops early."""
 
-        async def produce(sender: ObjectSendStream[BlobStatus]) -> None:
-            async def deliver(key: Key, outcome: Outcome) -> None:
-                if isinstance(outcome, Content):
-                    await sender.send(BlobStatus(key, outcome.size, None))
-                else:
-                    await sender.send(BlobStatus(key, None, outcome))
+        async def produce(sender: ObjectSendStream[list[BlobStatus]]) -> None:
+            async def deliver(outcomes: Outcomes) -> None:
+                await sender.send([_status(key, outcome) for key, outcome in outcomes])
 
             await LoadOperation(self._context, deliver, keep=False).run(keys)
 
-        return feed(produce)
+        async with feed(produce) as groups:
+            yield _flat(groups)
 
     @asynccontextmanager
     async def open_blob(self, key: Key) -> AsyncGenerator[AsyncIterator[bytes]]:
@@ -173,6 +174,24 @@ class ContentAddressedStore:
 
 async def _heads(storage: DataStoreStorage, paths: list[str]) -> list[ObjectMeta | None]:
     return [await storage.head(path) for path in paths]
+
+
+def _content(outcome: Outcome) -> bytes:
+    if not isinstance(outcome, Content):
+        raise outcome
+    return outcome.data or b""
+
+
+def _status(key: Key, outcome: Outcome) -> BlobStatus:
+    if isinstance(outcome, Content):
+        return BlobStatus(key, outcome.size, None)
+    return BlobStatus(key, None, outcome)
+
+
+async def _flat(groups: AsyncIterator[list[T]]) -> AsyncGenerator[T]:
+    async for group in groups:
+        for item in group:
+            yield item
 
 
 async def _pieces(groups: AsyncIterator[list[Buffer]]) -> AsyncGenerator[bytes]:
