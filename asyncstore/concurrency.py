@@ -9,7 +9,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
-from typing import Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -186,6 +186,22 @@ class _Flight(Generic[T]):
         self.error: Exception | None = None
 
 
+async def settle(future: asyncio.Future[Any]) -> None:
+    """Wait until ``future`` is done; if cancelled, raise only then."""
+    cancelled: asyncio.CancelledError | None = None
+    # The shield holds off anyio's cancellation; the loop holds off asyncio's own (wait_for, Task.cancel).
+    with anyio.CancelScope(shield=True):
+        while not future.done():
+            try:
+                await asyncio.wait((future,))
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is not None:
+        if not future.cancelled():
+            future.exception()  # seen, so that asyncio does not report it as never retrieved
+        raise cancelled
+
+
 class ThreadPool:
     """The store's own threads for CPU and file work; started at the first use, and anew after a fork."""
 
@@ -223,17 +239,7 @@ class ThreadPool:
 
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self.executor, call)
-        cancelled: asyncio.CancelledError | None = None
-        # The shield holds off anyio's cancellation; the loop holds off asyncio's own (wait_for, Task.cancel).
-        with anyio.CancelScope(shield=True):
-            while not future.done():
-                try:
-                    await asyncio.wait((future,))
-                except asyncio.CancelledError as error:
-                    cancelled = error
-        if cancelled is not None:
-            future.exception()  # seen, so that asyncio does not report it as never retrieved
-            raise cancelled
+        await settle(future)
         return future.result()
 
     def close(self) -> None:

@@ -78,9 +78,12 @@ def sidecar_path(path: str) -> str:
     return path + SIDECAR_SUFFIX
 
 
-def is_hidden(name: str) -> bool:
-    """Say whether a directory entry is left out of listings: sidecars, metadata, the reserved directory."""
-    return name.endswith(SIDECAR_SUFFIX) or name == RESERVED_DIRECTORY
+def is_hidden(name: str, *, directory: bool = False) -> bool:
+    """Say whether an entry of a local directory is left out of listings.
+
+    Files: sidecars. Directories: metadata and what is reserved; one that merely ends in ``_meta`` may hold objects.
+    """
+    return name in {METADATA_DIRECTORY, RESERVED_DIRECTORY} or (not directory and name.endswith(SIDECAR_SUFFIX))
 
 
 def blob_prefix(flow: str) -> str:
