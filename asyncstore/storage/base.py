@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 from asyncstore.runtime import Runtime
@@ -131,7 +132,7 @@ class DataStoreStorage(Protocol):
         ...
 
     def power(self, kind: type[P]) -> P | None:
-        """Return this storage as an optional ability (`SupportsBatch`, `SupportsCopy`), or None.
+        """Return this storage as an optional ability (`SupportsBatch`, `SupportsCopy`, `SupportsOpenUploads`), or None.
 
         Never ask by isinstance: a wrapper would hide or fake it. A wrapper wraps what its inner storage returns.
         """
@@ -200,4 +201,25 @@ class SupportsCopy(Protocol):
 
         Raises `ObjectNotFoundError` for a missing source and `AlreadyExistsError` as `put` does.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenUpload:
+    """An upload in parts that has neither completed nor been aborted; its parts take space until then."""
+
+    path: str
+    upload_id: str
+    started: datetime | None
+
+
+class SupportsOpenUploads(Protocol):
+    """List and abort the uploads that dead processes left behind."""
+
+    def open_uploads(self) -> AbstractAsyncContextManager[AsyncIterator[OpenUpload]]:
+        """List the open uploads below the root, those of living processes too."""
+        ...
+
+    async def abort_upload(self, upload: OpenUpload) -> None:
+        """Abort an upload; one that has ended is not an error."""
         ...
