@@ -216,8 +216,8 @@ class OpenUpload:
 class SupportsOpenUploads(Protocol):
     """List and abort the uploads that dead processes left behind."""
 
-    def open_uploads(self) -> AbstractAsyncContextManager[AsyncIterator[OpenUpload]]:
-        """List the open uploads below the root, those of living processes too."""
+    async def open_uploads(self) -> list[OpenUpload]:
+        """Return the open uploads below the root, those of living processes too. One request for each 1000."""
         ...
 
     async def abort_upload(self, upload: OpenUpload) -> None:

@@ -13,10 +13,12 @@ from asyncstore.storage.base import (
     CopySource,
     MultipartUpload,
     ObjectReader,
+    OpenUpload,
     PutItem,
     StoredObject,
     SupportsBatch,
     SupportsCopy,
+    SupportsOpenUploads,
 )
 from asyncstore.storage.wrapper import StorageWrapper
 from asyncstore.types import Attributes, Buffer, ByteRange, ListEntry, ObjectMeta, WriteMode
@@ -74,6 +76,8 @@ class Limited(StorageWrapper):
             return cast("P", _LimitedBatch(batch, self.runtime))
         if kind is SupportsCopy and (copy := self._inner.power(SupportsCopy)) is not None:
             return cast("P", _LimitedCopy(copy, self.runtime))
+        if kind is SupportsOpenUploads and (uploads := self._inner.power(SupportsOpenUploads)) is not None:
+            return cast("P", _LimitedOpenUploads(uploads, self.runtime))
         return None
 
 
@@ -160,3 +164,17 @@ class _LimitedCopy:
     async def copy_from(self, source: CopySource, path: str, *, mode: WriteMode = "overwrite") -> ObjectMeta | None:
         async with self._runtime.requests.request():
             return await self._inner.copy_from(source, path, mode=mode)
+
+
+class _LimitedOpenUploads:
+    def __init__(self, inner: SupportsOpenUploads, runtime: Runtime) -> None:
+        self._inner = inner
+        self._runtime = runtime
+
+    async def open_uploads(self) -> list[OpenUpload]:
+        async with self._runtime.requests.request():
+            return await self._inner.open_uploads()
+
+    async def abort_upload(self, upload: OpenUpload) -> None:
+        async with self._runtime.requests.request():
+            await self._inner.abort_upload(upload)

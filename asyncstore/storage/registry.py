@@ -86,7 +86,23 @@ _BACKENDS: Final[Mapping[str, _Backend]] = MappingProxyType(
     {
         "file": _Backend(_build_local, frozenset({"durability", "file_mode", "follow_symlinks"})),
         "memory": _Backend(_build_memory),
-        "s3": _Backend(_Cloud("asyncstore.storage.s3", "s3", "aiobotocore")),
+        "s3": _Backend(
+            _Cloud("asyncstore.storage.s3", "s3", "aiobotocore"),
+            frozenset(
+                {
+                    "endpoint_url",
+                    "region",
+                    "profile",
+                    "credentials_file",
+                    "verify",
+                    "addressing",
+                    "checksum",
+                    "conditional_writes",
+                    "server_side_encryption",
+                    "kms_key_id",
+                }
+            ),
+        ),
         "azure": _Backend(_Cloud("asyncstore.storage.azure", "azure", "azure-storage-blob")),
         "gs": _Backend(_Cloud("asyncstore.storage.gs", "gs", "gcloud-aio-storage")),
     }

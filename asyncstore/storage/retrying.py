@@ -19,10 +19,12 @@ from asyncstore.storage.base import (
     DataStoreStorage,
     MultipartUpload,
     ObjectReader,
+    OpenUpload,
     PutItem,
     StoredObject,
     SupportsBatch,
     SupportsCopy,
+    SupportsOpenUploads,
 )
 from asyncstore.storage.resuming import ResumingBody, ResumingListing
 from asyncstore.storage.settling import find_copy, find_object
@@ -107,6 +109,8 @@ class Retrying(StorageWrapper):
             return cast("P", _RetryingBatch(batch, self, self._inner))
         if kind is SupportsCopy and (copy := self._inner.power(SupportsCopy)) is not None:
             return cast("P", _RetryingCopy(copy, self))
+        if kind is SupportsOpenUploads and (uploads := self._inner.power(SupportsOpenUploads)) is not None:
+            return cast("P", _RetryingOpenUploads(uploads, self))
         return None
 
 
@@ -211,3 +215,16 @@ class _RetryingCopy:
             if attempts.failures:
                 error.add_note("the object may come from an earlier attempt of this copy; compare before you overwrite")
             raise
+
+
+class _RetryingOpenUploads:
+    def __init__(self, inner: SupportsOpenUploads, retrying: Retrying) -> None:
+        self._inner = inner
+        self._retrying = retrying
+
+    async def open_uploads(self) -> list[OpenUpload]:
+        return await self._retrying.attempts("open_uploads", "").run(self._inner.open_uploads)
+
+    async def abort_upload(self, upload: OpenUpload) -> None:
+        attempts = self._retrying.attempts("abort_upload", upload.path)
+        await attempts.run(partial(self._inner.abort_upload, upload))

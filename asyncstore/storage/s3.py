@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
-from asyncstore.errors import AlreadyExistsError
+from asyncstore.config import load_config
+from asyncstore.errors import AlreadyExistsError, ConfigError
 from asyncstore.layout import check_directory, check_path
 from asyncstore.runtime import Runtime
 from asyncstore.storage.attributes import encode_attributes
@@ -21,6 +22,7 @@ from asyncstore.storage.base import (
     SupportsOpenUploads,
 )
 from asyncstore.storage.parts import check_part_size
+from asyncstore.storage.registry import StorageSettings
 from asyncstore.storage.s3_body import UploadBody, checksum_arguments
 from asyncstore.storage.s3_call import S3Caller
 from asyncstore.storage.s3_copy import S3Copy
@@ -28,10 +30,24 @@ from asyncstore.storage.s3_errors import SDK_ERRORS, code_of, status_of, transla
 from asyncstore.storage.s3_get import ATTRIBUTES, meta_of, open_object, plain_etag
 from asyncstore.storage.s3_list import S3Listing
 from asyncstore.storage.s3_multipart import LIMITS, S3OpenUploads, S3Upload
-from asyncstore.storage.s3_settings import S3Settings, parse_s3_url
+from asyncstore.storage.s3_settings import S3Settings
+from asyncstore.storage.url import StorageUrl, parse_url
 from asyncstore.types import Attributes, Buffer, ByteRange, ListEntry, ObjectMeta, Timeouts, WriteMode
 
 P = TypeVar("P")
+
+
+def build(url: StorageUrl, settings: StorageSettings) -> S3Storage:
+    """Build the storage at a URL; options that are not given come from Metaflow's settings for S3."""
+    config = load_config()
+    options: dict[str, Any] = {
+        "endpoint_url": config.s3_endpoint_url,
+        "verify": config.s3_verify_certificate,
+        "server_side_encryption": config.s3_server_side_encryption,
+        **{name: value for name, value in settings.options.items() if value is not None},
+    }
+    given = {name: value for name, value in options.items() if value != ""}  # empty: what somebody unset
+    return S3Storage(str(url), runtime=settings.runtime, timeouts=settings.timeouts, settings=S3Settings(**given))
 
 
 class S3Storage:
@@ -44,8 +60,12 @@ class S3Storage:
     def __init__(
         self, url: str, *, runtime: Runtime, timeouts: Timeouts | None = None, settings: S3Settings | None = None
     ) -> None:
-        self.bucket, self._prefix = parse_s3_url(url)
-        self._base = f"{self._prefix}/" if self._prefix else ""
+        address = parse_url(url)
+        if address.scheme != "s3":
+            raise ConfigError(f"{address} is no URL of the form s3://bucket/prefix", where=str(address))
+        self.root = str(address)
+        self.bucket = address.place
+        self._base = f"{address.prefix}/" if address.prefix else ""
         self.settings = settings or S3Settings()
         self.timeouts = timeouts or Timeouts()
         self._runtime = runtime
@@ -54,10 +74,6 @@ class S3Storage:
     @property
     def TYPE(self) -> str:  # noqa: N802  # Metaflow's name
         return "s3"
-
-    @property
-    def root(self) -> str:
-        return f"s3://{self.bucket}/{self._prefix}".rstrip("/")
 
     @property
     def runtime(self) -> Runtime:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 
 from asyncstore.concurrency import CLEANUP_SECONDS
-from asyncstore.errors import StorageError
 from asyncstore.storage.base import MultipartLimits, OpenUpload
 from asyncstore.storage.parts import check_complete, check_part, upload_ended
 from asyncstore.storage.s3_body import UploadBody, checksum_arguments
@@ -139,40 +136,17 @@ class S3OpenUploads:
         self._caller = caller
         self._base = base
 
-    @asynccontextmanager
-    async def open_uploads(self) -> AsyncGenerator[AsyncIterator[OpenUpload]]:
-        yield _OpenUploads(self._caller, self._base)
+    async def open_uploads(self) -> list[OpenUpload]:
+        found: list[OpenUpload] = []
+        marker: dict[str, Any] = {}
+        while True:
+            page = await self._caller.call("list_multipart_uploads", "open_uploads", "", Prefix=self._base, **marker)
+            for one in page.get("Uploads") or ():
+                path = one["Key"][len(self._base) :]
+                found.append(OpenUpload(path, one["UploadId"], in_utc(one.get("Initiated"))))
+            if not page.get("IsTruncated"):
+                return found
+            marker = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
     async def abort_upload(self, upload: OpenUpload) -> None:
         await abort_upload(self._caller, self._base + upload.path, upload.path, upload.upload_id)
-
-
-class _OpenUploads:
-    def __init__(self, caller: S3Caller, base: str) -> None:
-        self._caller = caller
-        self._base = base
-        self._page: list[OpenUpload] = []
-        self._marker: dict[str, Any] | None = {}
-
-    def __aiter__(self) -> _OpenUploads:
-        return self
-
-    async def __anext__(self) -> OpenUpload:
-        while not self._page:
-            if self._marker is None:
-                raise StopAsyncIteration
-            await self._next_page(self._marker)
-        return self._page.pop()
-
-    async def _next_page(self, marker: dict[str, Any]) -> None:
-        page = await self._caller.call("list_multipart_uploads", "open_uploads", "", Prefix=self._base, **marker)
-        for one in page.get("Uploads") or ():
-            path = one["Key"][len(self._base) :]
-            self._page.append(OpenUpload(path, one["UploadId"], in_utc(one.get("Initiated"))))
-        self._marker = None
-        if page.get("IsTruncated"):
-            self._marker = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
-            if self._marker == marker:
-                raise StorageError(
-                    "open_uploads: the server gives the same page again and again", operation="open_uploads", where=""
-                )

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from asyncstore.errors import ConfigError, InvalidNameError
-from asyncstore.layout import check_directory
+from asyncstore.errors import ConfigError
 
 Checksum: TypeAlias = Literal["crc32", "md5", "none"]
 
@@ -50,19 +49,6 @@ class S3Settings:
         if self.checksum != "auto":
             return self.checksum
         return "crc32" if self.endpoint_url is None or is_aws(self.endpoint_url) else "md5"
-
-
-def parse_s3_url(url: str) -> tuple[str, str]:
-    """Return bucket and prefix of ``s3://bucket/prefix`` (the prefix may be empty)."""
-    parts = urlsplit(url)
-    if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc:
-        # Not shown: a key may stand where the @ is.
-        raise ConfigError("an S3 URL has the form s3://bucket/prefix, without user, query or fragment")
-    prefix = parts.path.strip("/")
-    try:
-        return parts.netloc, check_directory(prefix)
-    except InvalidNameError as error:
-        raise ConfigError(f"prefix of {url}: {error}", where=url) from None
 
 
 def is_aws(endpoint_url: str) -> bool:

@@ -15,13 +15,13 @@ pytestmark = pytest.mark.servers
 
 
 def copier_of(storage: S3Storage) -> SupportsCopy:
-    copier = storage.power(SupportsCopy)  # type: ignore[type-abstract]  # a Protocol is the name of an ability
+    copier = storage.power(SupportsCopy)
     assert copier is not None
     return copier
 
 
 def uploads_of(storage: S3Storage) -> SupportsOpenUploads:
-    uploads = storage.power(SupportsOpenUploads)  # type: ignore[type-abstract]  # as above
+    uploads = storage.power(SupportsOpenUploads)
     assert uploads is not None
     return uploads
 
@@ -125,9 +125,7 @@ async def test_another_endpoint_is_not_copied_from(moto: S3Server, rclone: S3Ser
 
 
 async def open_upload_paths(storage: S3Storage) -> list[str]:
-    uploads = uploads_of(storage)
-    async with uploads.open_uploads() as found:
-        return [upload.path async for upload in found]
+    return [upload.path for upload in await uploads_of(storage).open_uploads()]
 
 
 async def test_open_uploads_are_listed_and_aborted(s3_server: S3Server, open_s3: OpenS3) -> None:
@@ -136,9 +134,7 @@ async def test_open_uploads_are_listed_and_aborted(s3_server: S3Server, open_s3:
     await left[0].put_part(0, b"x")
     uploads = uploads_of(storage)
     assert sorted(await open_upload_paths(storage)) == ["a/1", "a/2", "b"]
-    async with uploads.open_uploads() as found:
-        every = [upload async for upload in found]
-    for upload in every * 2:
+    for upload in await uploads.open_uploads() * 2:
         await uploads.abort_upload(upload)
     assert await open_upload_paths(storage) == []
 
