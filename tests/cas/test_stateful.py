@@ -35,16 +35,15 @@ from tests.cas.plain import PlainStorage
 T = TypeVar("T")
 
 # Few, so that rules meet on the same keys.
-CONTENTS = st.sampled_from(
-    [
-        b"",
-        b"short",
-        compressible(2000),
-        random_bytes(2000),
-        random_bytes(270_000),
-        compressible(4_300_000),
-    ]
-)
+NAMED = {
+    "empty": b"",
+    "short": b"short",
+    "small packed": compressible(2000),
+    "small raw": random_bytes(2000),
+    "middle": random_bytes(270_000),
+    "large": compressible(4_300_000),
+}
+CONTENTS = st.sampled_from(sorted(NAMED)).map(lambda name: NAMED[name])
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -132,8 +131,8 @@ class StoreMachine(RuleBasedStateMachine):
             elif key in self.stored:
                 self.noticed.add(key)
 
-    @rule(key=keys, visible=st.booleans())
-    def damage(self, key: Key, visible: bool) -> None:
+    @rule(key=keys, visible=st.booleans(), noticed=st.booleans())
+    def damage(self, key: Key, visible: bool, noticed: bool) -> None:
         if key not in self.stored:
             return
         path = blob_path("F/data", key)
@@ -153,6 +152,8 @@ class StoreMachine(RuleBasedStateMachine):
         if visible or self.contents[key]:
             self.run(overwrite)
             self.damaged[key] = visible
+        if noticed:
+            self.load(key)
 
     @rule(key=keys)
     def lose(self, key: Key) -> None:
