@@ -8,7 +8,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
+    from asyncstore.cas.cache import BlobCache
+    from asyncstore.cas.result import BlobStatus, SavedBlob
+    from asyncstore.cas.store import ContentAddressedStore
     from asyncstore.config import Config, load_config
     from asyncstore.errors import (
         AccessDeniedError,
@@ -70,14 +75,17 @@ __all__ = [
     "ArtifactError",
     "AsyncStoreError",
     "Attributes",
+    "BlobCache",
     "BlobNotFoundError",
     "BlobSource",
+    "BlobStatus",
     "Buffer",
     "ByteRange",
     "ChunkSource",
     "CodecError",
     "Config",
     "ConfigError",
+    "ContentAddressedStore",
     "CorruptBlobError",
     "DataMissingError",
     "DataStoreStorage",
@@ -100,6 +108,7 @@ __all__ = [
     "PreconditionFailedError",
     "RetryPolicy",
     "Runtime",
+    "SavedBlob",
     "SourceChangedError",
     "StorageError",
     "StorageFullError",
@@ -121,6 +130,15 @@ __all__ = [
 
 # The same names once more by module: type checkers read the imports above, Python reads this at run time.
 _NAMES = {
+    "asyncstore.cas.cache": """
+        BlobCache
+    """,
+    "asyncstore.cas.result": """
+        BlobStatus SavedBlob
+    """,
+    "asyncstore.cas.store": """
+        ContentAddressedStore
+    """,
     "asyncstore.config": """
         Config load_config
     """,
