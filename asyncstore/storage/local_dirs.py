@@ -26,8 +26,6 @@ class Directories:
         self._operation = operation
         self._names: list[str] = []
         self._fds: list[int] = []
-        self.made_above: list[str] = []
-        """The root and directories above it that this object created."""
 
     def __enter__(self) -> Self:
         return self
@@ -120,5 +118,4 @@ class Directories:
         for directory in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 self._calls.mkdir(directory, None)
-                self.made_above.append(directory)
         return self._calls.open_directory(self._root, None, follow=True)

@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,9 @@ else:
 
 UNSUPPORTED = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 """What file systems answer to a lock or a link that they do not know (NFS: EBADF for a directory)."""
+
+_WRITTEN_BACK_SECONDS = 300.0
+"""Age at which the system has put changes on the disk by itself (Linux: 30 s, and 5 s for names)."""
 
 COPY_BYTES = 8 << 20
 
@@ -193,6 +197,11 @@ def same_inode(one: os.stat_result, other: os.stat_result) -> bool:
 def same_file(one: os.stat_result, other: os.stat_result) -> bool:
     """Say whether two answers are about one file in one state (ctime tells links that came and went)."""
     return same_inode(one, other) and one.st_ctime_ns == other.st_ctime_ns
+
+
+def written_lately(status: os.stat_result) -> bool:
+    """Say whether a file or directory may have changes that are not on the disk yet."""
+    return time.time() - status.st_ctime < _WRITTEN_BACK_SECONDS
 
 
 def is_object(status: os.stat_result) -> bool:

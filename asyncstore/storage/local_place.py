@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from asyncstore.layout import sidecar_path
 from asyncstore.storage.local_errors import is_directory, refused_link
 from asyncstore.storage.local_get import read_sidecar
-from asyncstore.storage.local_os import UNSUPPORTED, OsCalls, same_inode, write_all
+from asyncstore.storage.local_os import UNSUPPORTED, OsCalls, same_inode, write_all, written_lately
 from asyncstore.storage.local_sync import Sync
 from asyncstore.storage.local_tmp import Temporaries
 from asyncstore.types import Attributes, Buffer, WriteMode
@@ -40,6 +40,7 @@ class Placement:
     sidecar: str | None = None
     sidecar_status: os.stat_result | None = None
     old_sidecar: str | None = None
+    found_fresh: bool = False
     done: bool = False
     written: bool = False
 
@@ -110,10 +111,24 @@ class Placer:
         if stat.S_ISLNK(status.st_mode) and not self._follow:
             raise refused_link("put", self._where(item))
         if not stat.S_ISDIR(status.st_mode):
+            item.found_fresh = self.create and written_lately(status)
             return True
         if not self._remove_empty(item.name, item.directory):
             raise is_directory("put", self._where(item))
         return False
+
+    def keep(self, item: Placement) -> None:
+        """Put an object that is in place already on the disk: whoever wrote it may not have done so."""
+        self.at = item.path
+        for name in (item.name, sidecar_path(item.name)):
+            try:
+                fd = self._calls.open_file(name, item.directory, follow=self._follow)
+            except FileNotFoundError:
+                continue
+            try:
+                self._sync.file(fd, None, item.path)
+            finally:
+                self._calls.close(fd)
 
     def clear(self, item: Placement) -> None:
         """Take away the old body, whose attributes are not the new ones."""

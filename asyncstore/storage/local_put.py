@@ -22,7 +22,7 @@ from asyncstore.storage.local_dirs import Directories
 from asyncstore.storage.local_errors import translate
 from asyncstore.storage.local_get import meta_of
 from asyncstore.storage.local_lock import Locks
-from asyncstore.storage.local_os import OsCalls
+from asyncstore.storage.local_os import OsCalls, written_lately
 from asyncstore.storage.local_place import Placement, Placer
 from asyncstore.storage.local_sync import NoSync, Sync, SyncEach, SyncTogether
 from asyncstore.storage.local_tmp import Temporaries
@@ -205,7 +205,7 @@ class LocalWrites:
 
     def _rounds(self, groups: dict[str, dict[str, Placement]], sync: Sync) -> Iterator[Sequence[str]]:
         """Give the directories that are locked at once, in an order that all writers keep."""
-        width = _TOGETHER_DIRECTORIES if isinstance(sync, SyncTogether) else 1
+        width = _TOGETHER_DIRECTORIES if sync.everything else 1
         names = sorted(groups)
         return (names[start : start + width] for start in range(0, len(names), width))
 
@@ -262,14 +262,19 @@ class LocalWrites:
     def _commit(self, placer: Placer, items: Sequence[Placement], sync: Sync) -> None:
         """Take all items' steps side by side, so that they share what puts them on the disk."""
         admitted = [item for item in items if placer.admit(item)]
+        found = [item for item in items if item.found_fresh] if sync.durable else []
+        for item in found:
+            placer.keep(item)
+        if found:
+            sync.names(item.directory for item in found)
         replaced = [item for item in admitted if item.replaces]
         for item in replaced:
             placer.clear(item)
         if replaced:
             sync.names(item.directory for item in replaced)
         touched = [item for item in admitted if not item.keeps_sidecar and placer.place_sidecar(item)]
-        if touched:
-            sync.names(item.directory for item in touched)
+        if touched or (admitted and sync.everything):  # else the bodies' own bytes are on the disk already
+            sync.names(item.directory for item in admitted)
         for item in admitted:
             placer.publish(item)
         if admitted:
@@ -284,21 +289,23 @@ class LocalWrites:
             while path not in self._settled and path not in fresh:
                 fresh.add(path)
                 path = path.rpartition("/")[0]  # noqa: PLW2901  # up to the root, whose parent is itself
-        if not fresh:
-            return
-        for parent in sorted({path.rpartition("/")[0] for path in fresh if path}):
-            sync.names((directories.make(parent),))
-        if "" in fresh:
-            self._settle_root(directories)
+        if not sync.everything:
+            for parent in sorted({path.rpartition("/")[0] for path in fresh if path}):
+                sync.names((directories.make(parent),))
+            if "" in fresh:
+                self._settle_root()
         if len(self._settled) > _MAX_SETTLED:
             self._settled.clear()
         self._settled |= fresh
 
-    def _settle_root(self, directories: Directories) -> None:
-        for path in {os.path.dirname(made) for made in (*directories.made_above, self._root)}:
-            with contextlib.suppress(PermissionError):  # made by somebody else, who may read it
-                fd = self._calls.open_directory(path, None, follow=True)
+    def _settle_root(self) -> None:
+        """Do the same for the root and those above it that may be new."""
+        path = self._root
+        while path != (above := os.path.dirname(path)) and written_lately(os.stat(path)):
+            with contextlib.suppress(PermissionError):  # somebody else's, who did not let this user make anything
+                fd = self._calls.open_directory(above, None, follow=True)
                 try:
                     self._calls.fsync(fd)
                 finally:
                     self._calls.close(fd)
+            path = above

@@ -16,6 +16,8 @@ class Sync(Protocol):
     """Called at the points where the order of a write must hold on the disk, too."""
 
     durable: bool
+    everything: bool
+    """Whether `names` puts the whole file system on the disk, not only the directories it is given."""
 
     def file(self, fd: int, data: Buffer | None, where: str) -> None:
         """A file is written and will soon have its name; ``data`` is what it should hold, if that is known."""
@@ -30,6 +32,7 @@ class NoSync:
     """Durability "fast": outlasts the death of the process, not of the machine."""
 
     durable = False
+    everything = False
 
     def file(self, fd: int, data: Buffer | None, where: str) -> None: ...
 
@@ -40,6 +43,7 @@ class SyncEach:
     """Durability "safe" for few files, and "paranoid" (``compare``): a file is read back before it has its name."""
 
     durable = True
+    everything = False
 
     def __init__(self, calls: OsCalls, *, compare: bool = False) -> None:
         self._calls = calls
@@ -71,6 +75,7 @@ class SyncTogether:
     """Durability "safe" for many files: one call for the whole file system in place of one for each file."""
 
     durable = True
+    everything = True
 
     def __init__(self, calls: OsCalls) -> None:
         self._calls = calls
