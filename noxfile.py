@@ -60,14 +60,14 @@ def conformance(session: nox.Session) -> None:
 def stateful(session: nox.Session) -> None:
     """Run the state machines for long."""
     _install(session, "tests", "-e", EVERYTHING)
-    session.run("pytest", "-k", "stateful", "--hypothesis-profile=long", *session.posargs)
+    session.run("pytest", "-m", "slow", "-k", "stateful", *session.posargs)
 
 
 @nox.session(default=False)
 def faults(session: nox.Session) -> None:
     """Run the scripted faults, crashes and kills in their long form."""
     _install(session, "tests", "-e", EVERYTHING)
-    session.run("pytest", "-m", "slow", *session.posargs)
+    session.run("pytest", "-m", "slow", "-k", "not stateful", *session.posargs)
 
 
 @nox.session(default=False)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# Hypothesis must not time its examples: on a loaded machine any single one may be slow.
+settings.register_profile("asyncstore", deadline=None)
+settings.load_profile("asyncstore")
 
 pytest_plugins = ["tests.servers.fixtures"]
 

@@ -18,9 +18,11 @@ from asyncstore.types import Key
 from tests.cli.conftest import Cli
 from tests.golden import expected, extract
 
+BLOBS = "TourFlow/data"
+
 
 def test_the_golden_datastore_is_clean(cli: Cli, tmp_path: Path) -> None:
-    extract(tmp_path)
+    extract(tmp_path, below=BLOBS)
     done = cli("check", ".metaflow")
     assert (done.code, done.err) == (0, "")
     assert done.lines == ["132 blobs in 1 store, 3.3 MiB verified: 0 damaged, 0 unreadable"]
@@ -28,7 +30,7 @@ def test_the_golden_datastore_is_clean(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_exactly_the_damaged_blobs_are_named_with_path_key_and_cause(cli: Cli, tmp_path: Path) -> None:
-    root = extract(tmp_path)
+    root = extract(tmp_path, below=BLOBS)
     files = [root / blob["stored_file"] for _, blob in sorted(expected()["blobs"].items())]
     body = bytearray(files[7].read_bytes())
     body[-1] ^= 0x10

@@ -32,7 +32,7 @@ async def check(storage: DataStoreStorage) -> tuple[dict[str, Checked], CheckTot
 
 @pytest.fixture(scope="module")
 def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return extract(tmp_path_factory.mktemp("golden"))
+    return extract(tmp_path_factory.mktemp("golden"), below="TourFlow/data")
 
 
 @pytest.mark.parametrize("above", [".metaflow", "", ".metaflow/TourFlow", ".metaflow/TourFlow/data"])
