@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from asyncstore.errors import InvalidNameError
+from asyncstore.errors import InvalidNameError, InvalidPathspecError
 from asyncstore.types import Key, parse_key
 
 MAX_COMPONENT_BYTES = 250
@@ -175,3 +175,69 @@ def split_artifact_record_name(name: str) -> tuple[int, str] | None:
     """Return the attempt and the artifact's name in a record's file name, or None if it is not one."""
     match = _ARTIFACT_RECORD.fullmatch(name)
     return (int(match[1]), match[2]) if match else None
+
+
+MAX_ATTEMPTS = 6
+"""Attempts are numbered from 0 to 5; a constant of Metaflow's, not an option."""
+
+ATTEMPT_STARTED = "attempt.json"
+ATTEMPT_INDEX = "data.json"
+ATTEMPT_DONE = "DONE.lock"
+TASK_BEGIN = "task_begin"
+TASK_END = "task_end"
+
+
+def run_path(flow: str, run: str) -> str:
+    """Return the directory of a run."""
+    return "/".join((_id(flow, "flow"), _id(run, "run")))
+
+
+def step_path(flow: str, run: str, step: str) -> str:
+    """Return the directory of a step of a run."""
+    return f"{run_path(flow, run)}/{_id(step, 'step')}"
+
+
+def task_path(flow: str, run: str, step: str, task: str) -> str:
+    """Return the directory of a task, which holds the files of all its attempts."""
+    return f"{step_path(flow, run, step)}/{_id(task, 'task')}"
+
+
+def attempt_name(attempt: int, name: str) -> str:
+    """Return the name of a file that belongs to one attempt: ``<attempt>.<name>``."""
+    return f"{attempt}.{name}"
+
+
+def split_attempt_name(name: str) -> tuple[int, str] | None:
+    """Return attempt and name of a task's file, or None if it belongs to no attempt. Splits at the first dot."""
+    number, dot, rest = name.partition(".")
+    if not (dot and rest and number.isascii() and number.isdecimal()) or (len(number) > 1 and number[0] == "0"):
+        return None
+    return int(number), rest
+
+
+def log_name(source: str, stream: str) -> str:
+    """Return the name, without the attempt, of one source's log of one stream."""
+    return f"{source}_{stream}.log"
+
+
+def legacy_log_name(stream: str) -> str:
+    """Return the name, without the attempt, of a log of the time before structured lines."""
+    return f"{stream}.log"
+
+
+def split_task_pathspec(pathspec: str) -> tuple[str, str, str, int | None]:
+    """Return run, step, task and attempt (None if not given) of ``run/step/task`` or ``run/step/task/attempt``."""
+    ids = pathspec.split("/")
+    attempt = ids.pop() if len(ids) == 4 else None
+    if len(ids) != 3 or not all(ids) or not (attempt is None or attempt.isdecimal()):
+        raise InvalidPathspecError(
+            f"{pathspec!r} is not a task of a flow: expected run/step/task or run/step/task/attempt", where=pathspec
+        )
+    run, step, task = ids
+    return run, step, task, None if attempt is None else int(attempt)
+
+
+def _id(text: str, kind: str) -> str:
+    if "/" in text or not text:
+        raise InvalidPathspecError(f"{kind} {text!r}: an id is not empty and has no '/'", where=text)
+    return check_directory(text)
