@@ -183,34 +183,32 @@ class _Upload:
         self._part_size = part_size
         self._attributes = attributes
         self._mode: WriteMode = mode
-        self._parts: dict[int, bytes] = {}
-        self._ended = False
+        self._number = shelf.begin_upload()
 
     async def put_part(self, number: int, data: Buffer) -> None:
         size = memoryview(data).nbytes
         check_part(self._limits, number, size, self._part_size, self._path)
         await checkpoint()
-        if self._ended:
-            raise upload_ended("put_part", self._path)
-        self._parts[number] = bytes(data)
+        self._parts("put_part")[number] = bytes(data)
 
     async def complete(self) -> ObjectMeta:
         await checkpoint()
-        if self._ended:
-            raise upload_ended("complete", self._path)
-        check_complete({number: len(part) for number, part in self._parts.items()}, self._part_size, self._path)
-        data = b"".join(self._parts[number] for number in sorted(self._parts))
+        parts = self._parts("complete")
+        check_complete({number: len(part) for number, part in parts.items()}, self._part_size, self._path)
+        data = b"".join(parts[number] for number in sorted(parts))
         stored = self._shelf.put(self._path, data, self._attributes, self._mode)
-        self._end()
+        del self._shelf.uploads[self._number]
         return stored.meta
 
     async def abort(self) -> None:
         await checkpoint()
-        self._end()
+        self._shelf.uploads.pop(self._number, None)
 
-    def _end(self) -> None:
-        self._ended = True
-        self._parts.clear()
+    def _parts(self, operation: str) -> dict[int, bytes]:
+        parts = self._shelf.uploads.get(self._number)
+        if parts is None:
+            raise upload_ended(operation, self._path)
+        return parts
 
 
 class _Batch:

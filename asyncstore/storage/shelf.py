@@ -34,10 +34,11 @@ _Directory: TypeAlias = "dict[str, _Directory | StoredBytes]"
 
 
 class Shelf:
-    """The objects of one memory storage."""
+    """The objects of one memory storage, and the parts of its open uploads."""
 
     def __init__(self) -> None:
         self.identity = uuid4().hex
+        self.uploads: dict[int, dict[int, bytes]] = {}
         self._root: _Directory = {}
         self._writes = count(1)
 
@@ -45,6 +46,12 @@ class Shelf:
         """Return the object at a path, or None."""
         node = self._node(path)
         return node if isinstance(node, StoredBytes) else None
+
+    def begin_upload(self) -> int:
+        """Open an upload without parts and return its number."""
+        number = next(self._writes)
+        self.uploads[number] = {}
+        return number
 
     def put(self, path: str, data: bytes, attributes: str | None, mode: WriteMode) -> StoredBytes:
         """Put an object in place; raise if the mode or another object's name forbids it."""

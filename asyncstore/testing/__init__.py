@@ -1,1 +1,1 @@
-"""What others test their own parts with: conformance suites, faults and latency."""
+"""What others test their own parts with: conformance suites, faults and latency. Needs the extra ``test``."""

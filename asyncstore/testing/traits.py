@@ -1,0 +1,70 @@
+"""What each server can do of what the contract asks: the one table that the suites consult.
+
+A case that meets a lack checks what can still be promised; none is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias
+
+Lack: TypeAlias = Literal[
+    "atomic create",  # of concurrent creates, one wins
+    "atomic create by parts",  # the same where an upload is completed
+    "exclusive names",  # a path is never both object and directory
+    "shared by pickle",  # a handle that went through a pickle sees the same objects
+    "visible leftovers",  # the raw hooks see open uploads and temporary objects
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """One server's row. ``lacks`` gives the reason for each lack; the counts suit the server's pace."""
+
+    name: str
+    lacks: Mapping[Lack, str] = field(default_factory=lambda: MappingProxyType[Lack, str]({}))
+    batch: bool = False
+    copy: bool = False
+    listed: int = 1100
+    """Objects in a long listing: more than any server sends in one reply."""
+    rounds: int = 20
+    """Rounds of a race; one proves nothing."""
+    race_bytes: int = 200_000
+    sweep: int = 24
+    """Points in time at which each call is cancelled."""
+
+    def can(self, trait: Lack) -> bool:
+        """Say whether the server does what the contract asks."""
+        return trait not in self.lacks
+
+
+_FLAT = "the names are flat: 'a' and 'a/b' are two objects that know nothing of each other"
+
+MEMORY: Final = Traits(
+    "memory",
+    lacks={"shared by pickle": "the objects belong to the runtime, which pickles as its limits"},
+    batch=True,
+    copy=True,
+)
+LOCAL: Final = Traits("local", batch=True, copy=True)
+MOTO: Final = Traits("moto", lacks={"exclusive names": _FLAT}, copy=True, listed=1001, sweep=12)
+RCLONE: Final = Traits(
+    "rclone",
+    lacks={
+        "exclusive names": _FLAT,
+        "atomic create": "rclone serve s3 1.75 ignores If-None-Match and overwrites",
+        "atomic create by parts": "rclone serve s3 1.75 ignores If-None-Match on CompleteMultipartUpload too",
+    },
+    copy=True,
+)
+AZURITE: Final = Traits("azurite", lacks={"exclusive names": _FLAT}, copy=True, sweep=12)
+FAKE_GCS: Final = Traits(
+    "fake-gcs",
+    lacks={
+        "exclusive names": _FLAT,
+        "atomic create by parts": "fake-gcs-server ignores ifGenerationMatch=0 in compose",
+    },
+    copy=True,
+)

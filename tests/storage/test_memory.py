@@ -1,0 +1,26 @@
+"""The contract over objects in memory."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from asyncstore.runtime import Runtime
+from asyncstore.storage.memory import MemoryStorage
+from asyncstore.testing.conformance import Harness, StorageConformance
+from asyncstore.testing.traits import MEMORY
+from tests.storage.memory_raw import MemoryRaw
+from tests.storage.stacks import RUNS
+
+
+@pytest.mark.parametrize("run", RUNS)
+class TestMemory(StorageConformance):
+    @pytest.fixture
+    def anyio_backend(self, run: str) -> Any:
+        return RUNS[run][0]
+
+    @pytest.fixture
+    async def harness(self, run: str) -> AsyncGenerator[Harness]:
+        async with Runtime() as runtime:
+            storage = MemoryStorage("test", runtime=runtime)
+            yield Harness(RUNS[run][1](storage), MemoryRaw(storage), MEMORY)
