@@ -9,6 +9,8 @@ from hypothesis import settings
 settings.register_profile("asyncstore", deadline=None)
 settings.load_profile("asyncstore")
 
+pytest.register_assert_rewrite("asyncstore.testing")
+
 pytest_plugins = ["tests.servers.fixtures"]
 
 

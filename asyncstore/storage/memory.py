@@ -73,7 +73,7 @@ class MemoryStorage:
         check_path(path)
         await checkpoint()
         stored = self._shelf.find(path)
-        return None if stored is None else stored.meta
+        return None if stored is None else stored.meta(path)
 
     @asynccontextmanager
     async def get(
@@ -90,7 +90,7 @@ class MemoryStorage:
                 operation="get",
                 where=path,
             )
-        yield _Reader(stored, byte_range or ByteRange(0))
+        yield _Reader(stored, stored.meta(path), byte_range or ByteRange(0))
 
     async def put(
         self, path: str, data: Buffer, *, attributes: Attributes | None = None, mode: WriteMode = "overwrite"
@@ -98,7 +98,7 @@ class MemoryStorage:
         check_path(path)
         text = encode_attributes(attributes)
         await checkpoint()
-        return self._shelf.put(path, bytes(data), text, mode).meta
+        return self._shelf.put(path, bytes(data), text, mode).meta(path)
 
     async def create_multipart(
         self, path: str, *, part_size: int, attributes: Attributes | None = None, mode: WriteMode = "overwrite"
@@ -137,8 +137,8 @@ def _restore(name: str, runtime: Runtime) -> MemoryStorage:
 
 
 class _Reader:
-    def __init__(self, stored: StoredBytes, byte_range: ByteRange) -> None:
-        self.meta = stored.meta
+    def __init__(self, stored: StoredBytes, meta: ObjectMeta, byte_range: ByteRange) -> None:
+        self.meta = meta
         self._rest = memoryview(stored.data)[byte_range.start : byte_range.stop]
 
     def __aiter__(self) -> _Reader:
@@ -198,7 +198,7 @@ class _Upload:
         data = b"".join(parts[number] for number in sorted(parts))
         stored = self._shelf.put(self._path, data, self._attributes, self._mode)
         del self._shelf.uploads[self._number]
-        return stored.meta
+        return stored.meta(self._path)
 
     async def abort(self) -> None:
         await checkpoint()
@@ -264,4 +264,4 @@ class _Copy:
             raise ObjectNotFoundError(
                 f"no object at {source_path} to copy from", operation="copy_from", where=source_path
             )
-        return self._shelf.put(path, stored.data, stored.attributes, mode).meta
+        return self._shelf.put(path, stored.data, stored.attributes, mode).meta(path)

@@ -47,8 +47,9 @@ class _Backend:
 
 
 def _build_local(url: StorageUrl, settings: StorageSettings) -> DataStoreStorage:
-    backend = import_module("asyncstore.storage.local")
-    return cast("DataStoreStorage", backend.LocalStorage(url.place, runtime=settings.runtime, **settings.options))
+    from asyncstore.storage.local import LocalStorage
+
+    return LocalStorage(url.place, runtime=settings.runtime, **settings.options)
 
 
 def _build_memory(url: StorageUrl, settings: StorageSettings) -> DataStoreStorage:

@@ -9,7 +9,8 @@ from itertools import count
 from typing import TypeAlias
 from uuid import uuid4
 
-from asyncstore.errors import AlreadyExistsError, InvalidNameError
+from asyncstore.errors import AlreadyExistsError, IntegrityError, StorageError
+from asyncstore.layout import RESERVED_DIRECTORY
 from asyncstore.storage.attributes import decode_attributes
 from asyncstore.types import Attributes, ListEntry, ObjectMeta, WriteMode
 
@@ -23,10 +24,12 @@ class StoredBytes:
     etag: str
     modified: datetime
 
-    @property
-    def meta(self) -> ObjectMeta:
-        """What a storage says of the object; the attributes are decoded anew, so that no two callers share them."""
-        attributes: Attributes = decode_attributes(self.attributes) if self.attributes else {}
+    def meta(self, path: str) -> ObjectMeta:
+        """Return what a storage says of the object; attributes are decoded anew, so that no two callers share them."""
+        try:
+            attributes: Attributes = {} if self.attributes is None else decode_attributes(self.attributes)
+        except IntegrityError as error:
+            raise IntegrityError(f"{path}: {error}; write the object again", operation="head", where=path) from error
         return ObjectMeta(len(self.data), self.etag, self.modified, attributes)
 
 
@@ -61,7 +64,7 @@ class Shelf:
             node = directory.setdefault(parent, {})
             if isinstance(node, StoredBytes):
                 above = "/".join(parents[:depth])
-                raise InvalidNameError(
+                raise StorageError(
                     f"{path} cannot be written: {above} is an object, and a path is never both object and directory",
                     operation="put",
                     where=path,
@@ -69,7 +72,7 @@ class Shelf:
             directory = node
         existing = directory.get(name)
         if isinstance(existing, dict):
-            raise InvalidNameError(
+            raise StorageError(
                 f"{path} cannot be written: it is a directory, and a path is never both object and directory",
                 operation="put",
                 where=path,
@@ -103,6 +106,8 @@ class Shelf:
             return
         # A copy, since the caller may write while it iterates.
         for name, child in list(node.items()):
+            if name == RESERVED_DIRECTORY:
+                continue
             path = f"{prefix}/{name}" if prefix else name
             if isinstance(child, StoredBytes):
                 yield ListEntry(path, "object", len(child.data), child.etag, child.modified)

@@ -103,6 +103,12 @@ class ListingCases:
         assert await names(harness.storage, recursive=True) == [("object", "object")]
         await harness.raw.remove(".asyncstore/tmp/instance/leftover")
 
+    async def test_a_directory_may_be_called_as_a_sidecar_is(self, harness: Harness) -> None:
+        await harness.storage.put("a_meta/object", b"x", attributes={"k": 1})
+        assert await names(harness.storage) == [("directory", "a_meta")]
+        assert await names(harness.storage, "a_meta") == [("object", "a_meta/object")]
+        assert await names(harness.storage, recursive=True) == [("object", "a_meta/object")]
+
     async def test_a_listing_may_be_left_early(self, harness: Harness) -> None:
         await _plant(harness)
         for recursive in (False, True):
