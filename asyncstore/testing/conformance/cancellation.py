@@ -58,13 +58,15 @@ async def _by_task(call: _Call) -> AsyncGenerator[None]:
 _WAYS = {"by a scope": _by_scope, "by the task": _by_task}
 
 
-async def _sweep(harness: Harness, way: str, call: _Call, *, prepare: _Call, check: _Call) -> None:
+async def _sweep(
+    harness: Harness, way: str, call: _Call, *, prepare: _Call, check: _Call, count: int | None = None
+) -> None:
     """Cancel ``call`` at each point, and check afterwards that the storage is sound and nothing is borrowed."""
     await prepare()
     began = time.perf_counter()
     await call()
     duration = time.perf_counter() - began
-    for wait in _points(harness.traits.sweep, duration):
+    for wait in _points(count or harness.traits.sweep, duration):
         await prepare()
         with anyio.fail_after(60):
             async with _WAYS[way](call):
@@ -213,4 +215,4 @@ class CancellationCases:
             for entry in await entries(harness.storage, "d"):
                 assert await _state(harness, entry.path) == (OLD, "old")
 
-        await _sweep(harness, way, many, prepare=anyio.lowlevel.checkpoint, check=check)
+        await _sweep(harness, way, many, prepare=anyio.lowlevel.checkpoint, check=check, count=6)
