@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import TypeAlias
 
 from asyncstore.cas.context import BATCH_BYTES, BATCH_ITEMS, CasContext
-from asyncstore.cas.fetch import Content, expected_bytes, fetch
-from asyncstore.cas.pack import unpack_verified
+from asyncstore.cas.fetch import TYPICAL_RATIO, Content, expected_bytes, fetch
+from asyncstore.cas.pack import unpack_unlabelled, unpack_verified
 from asyncstore.concurrency import crew, task_group
 from asyncstore.errors import AsyncStoreError, BlobNotFoundError, IntegrityError
-from asyncstore.storage.base import StoredObject, SupportsBatch
+from asyncstore.storage.base import StoredObject, SupportsBareReads, SupportsBatch
 from asyncstore.types import Key
 
 Outcome: TypeAlias = Content | AsyncStoreError
 Outcomes: TypeAlias = list[tuple[Key, Outcome]]
 Deliver: TypeAlias = Callable[[Outcomes], Awaitable[None]]
 HandOver: TypeAlias = Callable[[Key], Awaitable[None]]
+LoadBatch: TypeAlias = Callable[[list[Key]], Awaitable[list[Key]]]
 
 
 def note_outcome(context: CasContext, key: Key, outcome: Outcome) -> None:
@@ -45,56 +47,84 @@ class LoadOperation:
     async def run(self, keys: Iterable[Key]) -> None:
         """Load every occurrence of every key; keys are consumed lazily."""
         remaining = iter(keys)
-        batch = self._context.batch
+        load_batch = self._batch_loader()
         try:
             async with crew(self._load_alone, width=self._context.runtime.limits.requests) as hand_over:
-                if batch is None or self._context.cache is not None:  # a cache is asked key by key
+                if load_batch is None:
                     for key in remaining:
                         await hand_over(key)
                     return
                 async with task_group() as group:
                     for _ in range(self._context.workers):
-                        group.start_soon(self._load_batches, batch, remaining, hand_over)
+                        group.start_soon(self._load_batches, load_batch, remaining, hand_over)
         finally:
             self._account.close()
 
-    async def _load_batches(self, batch: SupportsBatch, remaining: Iterator[Key], hand_over: HandOver) -> None:
+    def _batch_loader(self) -> LoadBatch | None:
+        if self._context.cache is not None:
+            return None  # a cache is asked key by key
+        if (bare := self._context.bare) is not None:
+            return partial(self._load_bodies, bare)
+        if (batch := self._context.batch) is not None:
+            return partial(self._load_objects, batch)
+        return None
+
+    async def _load_batches(self, load_batch: LoadBatch, remaining: Iterator[Key], hand_over: HandOver) -> None:
         while keys := list(islice(remaining, BATCH_ITEMS)):
-            for key in await self._load_batch(batch, keys):
+            try:
+                alone = await load_batch(keys)
+            except AsyncStoreError:
+                alone = keys  # one of them is unreadable; alone, each gets an outcome of its own
+            for key in alone:
                 await hand_over(key)
 
-    async def _load_batch(self, batch: SupportsBatch, keys: list[Key]) -> list[Key]:
+    async def _load_bodies(self, bare: SupportsBareReads, keys: list[Key]) -> list[Key]:
+        """Load the small blobs of a batch by their bodies; return the keys that are to be loaded alone."""
+        async with self._account.reserve(BATCH_BYTES):
+            bodies = await bare.read_bodies(self._context.paths(keys), max_bytes=BATCH_BYTES)
+        expected = sum(len(body) * (1 + TYPICAL_RATIO) for body in bodies if isinstance(body, bytes))
+        async with self._account.reserve(expected):
+            outcomes = await self._context.runtime.pool.run(self._unpack_bodies, keys, bodies)
+            await self._conclude([(key, content) for key, content in outcomes if content is not None])
+        return [key for key, content in outcomes if content is None]
+
+    def _unpack_bodies(self, keys: list[Key], bodies: list[bytes | int | None]) -> list[tuple[Key, Content | None]]:
+        max_size = self._context.runtime.limits.max_blob_bytes
+        outcomes: list[tuple[Key, Content | None]] = []
+        for key, body in zip(keys, bodies, strict=True):
+            content = unpack_unlabelled(key, body, max_size=max_size) if isinstance(body, bytes) else None
+            outcomes.append((key, None if content is None else self._content(content)))
+        return outcomes
+
+    async def _load_objects(self, batch: SupportsBatch, keys: list[Key]) -> list[Key]:
         """Load the small blobs of a batch; return the keys that are to be loaded alone."""
         paths = self._context.paths(keys)
         async with self._account.reserve(BATCH_BYTES):
-            try:
-                found = await batch.get_batch(paths, max_bytes=BATCH_BYTES)
-            except AsyncStoreError:
-                return keys  # one of them is unreadable; alone, each gets an outcome of its own
-        here = [index for index, item in enumerate(found) if item is not None and item.data is not None]
-        items = [(keys[index], paths[index], item) for index in here if (item := found[index]) is not None]
+            found = await batch.get_batch(paths, max_bytes=BATCH_BYTES)
+        items: list[tuple[Key, str, StoredObject]] = []
+        alone: list[Key] = []
+        for key, path, item in zip(keys, paths, found, strict=True):
+            if item is None or item.data is None:
+                alone.append(key)
+            else:
+                items.append((key, path, item))
         async with self._account.reserve(sum(expected_bytes(item.meta) for _, _, item in items)):
-            outcomes = await self._context.runtime.pool.run(self._unpack, items)
-            del found, items
-            await self._conclude(list(zip((keys[index] for index in here), outcomes, strict=True)))
-        there = set(here)
-        return [key for index, key in enumerate(keys) if index not in there]
+            await self._conclude(await self._context.runtime.pool.run(self._unpack_objects, items))
+        return alone
 
-    def _unpack(self, items: list[tuple[Key, str, StoredObject]]) -> list[Outcome]:
-        outcomes: list[Outcome] = []
+    def _unpack_objects(self, items: list[tuple[Key, str, StoredObject]]) -> Outcomes:
+        max_size = self._context.runtime.limits.max_blob_bytes
+        outcomes: Outcomes = []
         for key, path, item in items:
             try:
-                content = unpack_verified(
-                    key,
-                    item.data or b"",
-                    item.meta.attributes,
-                    where=path,
-                    max_size=self._context.runtime.limits.max_blob_bytes,
-                )
-                outcomes.append(Content(len(content), content if self._keep else None))
+                content = unpack_verified(key, item.data or b"", item.meta.attributes, where=path, max_size=max_size)
+                outcomes.append((key, self._content(content)))
             except AsyncStoreError as error:
-                outcomes.append(error)
+                outcomes.append((key, error))
         return outcomes
+
+    def _content(self, content: bytes) -> Content:
+        return Content(len(content), content if self._keep else None)
 
     async def _load_alone(self, key: Key) -> None:
         try:

@@ -163,7 +163,7 @@ class StoredObject:
 class SupportsBatch(Protocol):
     """Many small objects in one thread hop. Each object is atomic, a batch is not.
 
-    The caller keeps a batch near 1 MiB or 64 objects. Results are in the order of the input. The first failure
+    The caller keeps a batch near 1 MiB or 256 objects. Results are in the order of the input. The first failure
     raises and names its path; objects before it may have been written.
     """
 
@@ -178,6 +178,22 @@ class SupportsBatch(Protocol):
 
     async def put_batch(self, items: Sequence[PutItem], *, mode: WriteMode = "overwrite") -> list[ObjectMeta | None]:
         """Write objects; with ``mode="create"`` None stands for each that was in place and was left alone."""
+        ...
+
+
+class SupportsBareReads(Protocol):
+    """Many small bodies in one thread hop, without the attributes, where those are files of their own.
+
+    For content that proves itself, as a blob does by its key: whoever reads a body without its attributes must be
+    able to tell what it is. Links among the directories above a body may be followed.
+    """
+
+    async def read_bodies(self, paths: Sequence[str], *, max_bytes: int) -> list[bytes | int | None]:
+        """Read whole bodies, in the order of the input; None where there is none.
+
+        At most ``max_bytes`` are read in all: of a body that would exceed what is left the size is given. A failure
+        to read one raises and names its path.
+        """
         ...
 
 

@@ -16,6 +16,7 @@ from asyncstore.storage.base import (
     OpenUpload,
     PutItem,
     StoredObject,
+    SupportsBareReads,
     SupportsBatch,
     SupportsCopy,
     SupportsOpenUploads,
@@ -74,6 +75,8 @@ class Limited(StorageWrapper):
     def power(self, kind: type[P]) -> P | None:
         if kind is SupportsBatch and (batch := self._inner.power(SupportsBatch)) is not None:
             return cast("P", _LimitedBatch(batch, self.runtime))
+        if kind is SupportsBareReads and (bare := self._inner.power(SupportsBareReads)) is not None:
+            return cast("P", _LimitedBareReads(bare, self.runtime))
         if kind is SupportsCopy and (copy := self._inner.power(SupportsCopy)) is not None:
             return cast("P", _LimitedCopy(copy, self.runtime))
         if kind is SupportsOpenUploads and (uploads := self._inner.power(SupportsOpenUploads)) is not None:
@@ -151,6 +154,16 @@ class _LimitedBatch:
     async def put_batch(self, items: Sequence[PutItem], *, mode: WriteMode = "overwrite") -> list[ObjectMeta | None]:
         async with self._runtime.requests.request():
             return await self._inner.put_batch(items, mode=mode)
+
+
+class _LimitedBareReads:
+    def __init__(self, inner: SupportsBareReads, runtime: Runtime) -> None:
+        self._inner = inner
+        self._runtime = runtime
+
+    async def read_bodies(self, paths: Sequence[str], *, max_bytes: int) -> list[bytes | int | None]:
+        async with self._runtime.requests.request():
+            return await self._inner.read_bodies(paths, max_bytes=max_bytes)
 
 
 class _LimitedCopy:

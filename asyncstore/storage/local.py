@@ -23,9 +23,11 @@ from asyncstore.storage.base import (
     ObjectReader,
     PutItem,
     StoredObject,
+    SupportsBareReads,
     SupportsBatch,
     SupportsCopy,
 )
+from asyncstore.storage.local_bare import BareReads
 from asyncstore.storage.local_copy import LocalCopy
 from asyncstore.storage.local_get import LocalReads, Opening
 from asyncstore.storage.local_list import LocalListing
@@ -40,6 +42,7 @@ P = TypeVar("P")
 LocalType: TypeAlias = Literal["local", "spin"]
 Metas: TypeAlias = list[ObjectMeta | None]
 Objects: TypeAlias = list[StoredObject | None]
+Bodies: TypeAlias = list[bytes | int | None]
 
 _LOCAL_TYPES = frozenset({"local", "spin"})
 _LIST_PIECE = 500
@@ -82,6 +85,7 @@ class LocalStorage:
         self._calls = calls or OsCalls()
         self._locks = Locks(self._calls, self.root, follow=follow_symlinks)
         self._reads = LocalReads(self._calls, self.root, self._locks, follow=follow_symlinks)
+        self._bare = BareReads(self._calls, self.root, self._reads)
         self._writes: dict[int, LocalWrites] = {}
 
     def __repr__(self) -> str:
@@ -174,6 +178,10 @@ class LocalStorage:
         """See `SupportsBatch.get_batch`."""
         return await self.runtime.pool.run(self._reads.get, paths, max_bytes)
 
+    async def read_bodies(self, paths: Sequence[str], *, max_bytes: int) -> Bodies:
+        """See `SupportsBareReads.read_bodies`."""
+        return await self.runtime.pool.run(self._bare.read, paths, max_bytes)
+
     async def put_batch(self, items: Sequence[PutItem], *, mode: WriteMode = "overwrite") -> Metas:
         """See `SupportsBatch.put_batch`."""
         return await self.runtime.pool.run(self._writer.put, items, mode)
@@ -192,7 +200,7 @@ class LocalStorage:
 
     def power(self, kind: type[P]) -> P | None:
         """See `DataStoreStorage.power`."""
-        return cast("P", self) if kind in (SupportsBatch, SupportsCopy) else None
+        return cast("P", self) if kind in (SupportsBareReads, SupportsBatch, SupportsCopy) else None
 
     async def aclose(self) -> None:
         """Remove this process's temporary files. A later use works."""

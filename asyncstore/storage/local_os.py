@@ -71,7 +71,7 @@ class OsCalls:
 
     # Files
 
-    def open_file(self, name: str, dir_fd: int, *, follow: bool) -> int:
+    def open_file(self, name: str, dir_fd: int | None, *, follow: bool) -> int:
         # Without O_NONBLOCK the open of a named pipe would wait for a writer for ever.
         return os.open(name, os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW), dir_fd=dir_fd)
 

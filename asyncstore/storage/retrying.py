@@ -22,6 +22,7 @@ from asyncstore.storage.base import (
     OpenUpload,
     PutItem,
     StoredObject,
+    SupportsBareReads,
     SupportsBatch,
     SupportsCopy,
     SupportsOpenUploads,
@@ -107,6 +108,8 @@ class Retrying(StorageWrapper):
     def power(self, kind: type[P]) -> P | None:
         if kind is SupportsBatch and (batch := self._inner.power(SupportsBatch)) is not None:
             return cast("P", _RetryingBatch(batch, self, self._inner))
+        if kind is SupportsBareReads and (bare := self._inner.power(SupportsBareReads)) is not None:
+            return cast("P", _RetryingBareReads(bare, self))
         if kind is SupportsCopy and (copy := self._inner.power(SupportsCopy)) is not None:
             return cast("P", _RetryingCopy(copy, self))
         if kind is SupportsOpenUploads and (uploads := self._inner.power(SupportsOpenUploads)) is not None:
@@ -195,8 +198,22 @@ class _RetryingBatch:
         return results
 
     def _attempts(self, operation: str, paths: Sequence[str]) -> Attempts:
-        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        return self._retrying.attempts(operation, f"{paths[0]}{more}" if paths else "nothing")
+        return self._retrying.attempts(operation, _several(paths))
+
+
+def _several(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"{paths[0]}{more}" if paths else "nothing"
+
+
+class _RetryingBareReads:
+    def __init__(self, inner: SupportsBareReads, retrying: Retrying) -> None:
+        self._inner = inner
+        self._retrying = retrying
+
+    async def read_bodies(self, paths: Sequence[str], *, max_bytes: int) -> list[bytes | int | None]:
+        attempts = self._retrying.attempts("read_bodies", _several(paths))
+        return await attempts.run(partial(self._inner.read_bodies, paths, max_bytes=max_bytes))
 
 
 class _RetryingCopy:

@@ -210,7 +210,8 @@ class RecordingCalls(OsCalls):
         self._effect()
         return fd
 
-    def open_file(self, name: str, dir_fd: int, *, follow: bool) -> int:
+    def open_file(self, name: str, dir_fd: int | None, *, follow: bool) -> int:
+        assert dir_fd is not None, "bodies are opened by their whole path only where nothing is written"
         fd = super().open_file(name, dir_fd, follow=follow)
         self._nodes[fd] = self.disk.now[self._nodes[dir_fd]][name]
         return fd
