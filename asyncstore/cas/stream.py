@@ -104,7 +104,8 @@ async def _open_download(
 
 
 def _take(decoded: Iterator[Buffer]) -> list[Buffer]:
-    return list(islice(decoded, PIECES_PER_HOP))
+    # Raw content comes as views of the download's memory, which the next part will be received into.
+    return [bytes(piece) if isinstance(piece, memoryview) else piece for piece in islice(decoded, PIECES_PER_HOP)]
 
 
 async def _verified(

@@ -235,6 +235,20 @@ async def test_saving_inside_a_load_works_with_a_budget_of_one_blob(size: int) -
         assert count == 12
 
 
+@pytest.mark.parametrize("make", [random_bytes, compressible])
+async def test_a_stream_many_times_its_window_gives_the_right_bytes_to_a_slow_reader(make) -> None:
+    content = make(40_000_000)
+    async with tight(2_000_000) as store:
+        saved = await store.save_blob(content)
+        received = []
+        async with store.open_blob(saved.key) as chunks:
+            async for chunk in chunks:
+                await anyio.sleep(0.002)
+                received.append(chunk)
+        assert b"".join(received) == content
+        assert await store.load_blob(saved.key) == content
+
+
 async def test_a_blob_above_the_limit_is_refused_and_not_decoded() -> None:
     async with Runtime(Limits(max_blob_bytes=1_000_000)) as runtime:
         storage = PlainStorage("bomb", runtime=runtime)
