@@ -1,0 +1,1 @@
+"""What runs inside the worker processes, one file for each rival; `benchmarks.worker` talks to them."""
