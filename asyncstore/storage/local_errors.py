@@ -9,8 +9,10 @@ from asyncstore.errors import (
     AsyncStoreError,
     StorageError,
     StorageFullError,
+    StorageTimeoutError,
     StorageUnavailableError,
 )
+from asyncstore.storage.local_os import LockTimeoutError
 
 _DENIED = "let this user write there (chmod, chown), or mount it writable"
 _FULL = "free space or raise the quota, then try again"
@@ -42,6 +44,12 @@ _MEANINGS: dict[int, tuple[type[StorageError], str]] = {
 
 def translate(error: OSError, operation: str, where: str) -> AsyncStoreError:
     """Return the error to raise ``from`` an operating system's; ``where`` is the full path."""
+    if isinstance(error, LockTimeoutError):
+        return StorageTimeoutError(
+            f"cannot {operation} {where}: {error.strerror}; look for a process that is stopped or hangs, and try again",
+            operation=operation,
+            where=where,
+        )
     kind, advice = _MEANINGS.get(error.errno or 0, (StorageError, _DISK))
     return kind(f"cannot {operation} {where}: {error.strerror or error}; {advice}", operation=operation, where=where)
 

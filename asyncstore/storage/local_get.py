@@ -152,7 +152,7 @@ class LocalReads:
             found = self._look(directory, name, where, operation, body=body)
             if not isinstance(found, _Unsettled):
                 return found
-        locked = self._locks.take_shared(directory, where)
+        locked = self._locks.take_shared(directory)
         try:
             for _ in range(_TRIES_UNDER_LOCK):
                 found = self._look(directory, name, where, operation, body=body)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from asyncstore.errors import StorageTimeoutError
-from asyncstore.layout import LOCKS_DIRECTORY, join_path
+from asyncstore.layout import LOCKS_DIRECTORY
 from asyncstore.storage.local_dirs import Directories
-from asyncstore.storage.local_os import UNSUPPORTED, OsCalls, same_inode
+from asyncstore.storage.local_os import UNSUPPORTED, LockTimeoutError, OsCalls, same_inode
 
 T = TypeVar("T")
 
@@ -35,10 +35,7 @@ class Locks:
 
     def take(self, fd: int, path: str) -> int:
         """Wait for the lock of the directory ``path``, open as ``fd``; return the descriptor that holds it."""
-        held = self.try_take(fd, path)
-        if held is None:
-            held = self._wait(fd, path)
-        return held
+        return _poll(lambda: self.try_take(fd, path))
 
     def give(self, fd: int, held: int) -> None:
         """Release what `take` returned for ``fd``."""
@@ -61,21 +58,18 @@ class Locks:
                 raise
         return self._try_file(path)
 
-    def take_shared(self, fd: int, where: str) -> bool:
+    def take_shared(self, fd: int) -> bool:
         """Wait until nobody writes in a directory, to read there; False if it cannot be locked for reading.
 
         Readers make no lock file: they may have no right to write.
         """
         try:
-            _poll(lambda: self._calls.lock(fd, shared=True) or None, where, "read")
+            _poll(lambda: self._calls.lock(fd, shared=True) or None)
         except OSError as error:
             if error.errno not in UNSUPPORTED:
                 raise
             return False
         return True
-
-    def _wait(self, fd: int, path: str) -> int:
-        return _poll(lambda: self.try_take(fd, path), join_path(self._root, path), "lock")
 
     def _try_file(self, path: str) -> int | None:
         with self._lock_files() as directories:
@@ -101,16 +95,13 @@ def _lock_name(path: str) -> str:
     return hashlib.sha256(path.encode()).hexdigest()[:40]
 
 
-def _poll(attempt: Callable[[], T | None], where: str, operation: str) -> T:
+def _poll(attempt: Callable[[], T | None]) -> T:
     deadline = time.monotonic() + LOCK_SECONDS
     sleep = _FIRST_SLEEP
     while (result := attempt()) is None:
         if time.monotonic() + sleep > deadline:
-            raise StorageTimeoutError(
-                f"cannot {operation} {where}: another writer has held its lock for {LOCK_SECONDS:.0f} s; "
-                "look for a process that is stopped or hangs",
-                operation=operation,
-                where=where,
+            raise LockTimeoutError(
+                errno.ETIMEDOUT, f"another writer has held its directory's lock for {LOCK_SECONDS:g} s"
             )
         time.sleep(sleep)
         sleep = min(sleep * 1.5, _LONGEST_SLEEP)

@@ -34,6 +34,10 @@ _WRITTEN_BACK_SECONDS = 300.0
 COPY_BYTES = 8 << 20
 
 
+class LockTimeoutError(TimeoutError):
+    """Another writer kept a lock for longer than anyone should wait."""
+
+
 class OsCalls:
     """The calls of reads and writes. A subclass may record them, or script their failures."""
 

@@ -79,8 +79,9 @@ class Placer:
         self.at = item.path
         if item.body is None:
             assert item.data is not None
-            item.body = self._temporaries.name()
-            item.body_status = self._write(item.body, self._temporaries.open(), item.data, item.path)
+            name = self._temporaries.name()
+            item.body_status = self._write(name, self._temporaries.open(), item.data, item.path)
+            item.body = name
 
     def admit(self, item: Placement) -> bool:
         """Say whether the object is to be written; decide what becomes of an old body and sidecar."""
@@ -98,8 +99,9 @@ class Placer:
                 if self._is_directory(sidecar_path(item.name), item.directory):
                     raise is_directory("put", sidecar_path(self._where(item)))
                 # Before the old body goes: a full disk must not cost the old object.
-                item.sidecar = self._temporaries.name()
-                self._write(item.sidecar, self._temporaries.open(), item.text, item.path)
+                name = self._temporaries.name()
+                self._write(name, self._temporaries.open(), item.text, item.path)
+                item.sidecar = name
         return True
 
     def present(self, item: Placement) -> bool:
@@ -221,8 +223,9 @@ class Placer:
         """Move a sidecar away, so that it can come back; say whether there was one."""
         if not self._calls.exists(name, item.directory) or self._is_directory(name, item.directory):
             return False  # a directory of that name is legal as long as the object has no attributes
-        item.old_sidecar = self._temporaries.name()
-        self._calls.rename(name, item.directory, item.old_sidecar, self._temporaries.open())
+        aside = self._temporaries.name()
+        self._calls.rename(name, item.directory, aside, self._temporaries.open())
+        item.old_sidecar = aside
         return True
 
     def _is_directory(self, name: str, directory: int) -> bool:

@@ -190,7 +190,7 @@ class LocalWrites:
                 if sync.durable:
                     self._settle(directories, groups, sync)
         except OSError as error:
-            raise translate(error, "put", os.path.join(self._root, placer.at or next(iter(groups)))) from error
+            raise translate(error, "put", os.path.join(self._root, placer.at)) from error
         finally:
             for item in items:
                 placer.discard(item)
@@ -215,8 +215,9 @@ class LocalWrites:
         """Write into directories that somebody may remove meanwhile."""
         for left in reversed(range(_TRIES)):
             pending = {
-                directory: [item for item in group.values() if not (item.done or item.written)]
+                directory: items
                 for directory, group in groups.items()
+                if (items := [item for item in group.values() if not (item.done or item.written)])
             }
             try:
                 with contextlib.ExitStack() as stack:
@@ -248,6 +249,7 @@ class LocalWrites:
             stack.enter_context(self._together)
         opened: list[tuple[str, int]] = []
         for directory, items in groups.items():
+            placer.at = items[0].path
             fd = directories.make(directory)
             if len(groups) > 1:
                 stack.callback(self._calls.close, directories.detach())
@@ -257,6 +259,7 @@ class LocalWrites:
                 if (sync.durable or item.size > _EARLY_BYTES) and not (placer.create and placer.present(item)):
                     placer.stage(item)
         for directory, fd in opened:
+            placer.at = groups[directory][0].path
             stack.callback(self._locks.give, fd, self._locks.take(fd, directory))
 
     def _commit(self, placer: Placer, items: Sequence[Placement], sync: Sync) -> None:
