@@ -12,10 +12,7 @@ class Decoder(Protocol):
     """Decodes one stored object that comes in pieces; used by one thread at a time."""
 
     def decode(self, data: Buffer) -> Iterator[Buffer]:
-        """Give the content that ``data`` adds, in pieces of at most 1 MiB that do not share its memory.
-
-        Raises `CodecError`.
-        """
+        """Give the content that ``data`` adds, in pieces of at most 1 MiB. Raises `CodecError`."""
         ...
 
     def finish(self) -> None:

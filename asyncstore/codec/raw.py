@@ -53,8 +53,7 @@ class _RawDecoder:
     def decode(self, data: Buffer) -> Iterator[Buffer]:
         view = memoryview(data)
         for at in range(0, len(view), MIB):
-            # Copied: whoever gave the data may use its memory again while the content is still on its way.
-            yield bytes(view[at : at + MIB])
+            yield view[at : at + MIB]
 
     def finish(self) -> None:
         """Any content may end anywhere."""

@@ -13,7 +13,7 @@ from asyncstore.errors import AsyncStoreError, BlobNotFoundError, CodecError, Co
 from asyncstore.layout import blob_path, old_raw_blob_path
 from asyncstore.runtime import Runtime
 from asyncstore.storage.memory import MemoryStorage
-from asyncstore.types import MIB, Attributes, Key, Limits, parse_key
+from asyncstore.types import Attributes, Key, Limits, parse_key
 from tests.cas.content import SIZES, compressible, key_of, random_bytes
 from tests.cas.plain import PlainStorage
 
@@ -265,16 +265,3 @@ async def test_a_store_travels_by_its_configuration(store: ContentAddressedStore
     saved = await again.save_blob(b"x")
     assert await again.load_blob(saved.key) == b"x"
     await again.storage.runtime.aclose()
-
-
-async def test_a_raw_blob_keeps_its_bytes_while_the_transfer_uses_its_memory_again() -> None:
-    content = random_bytes(64 * MIB)
-    async with Runtime(Limits(memory=8 * MIB)) as runtime:
-        store = ContentAddressedStore("Flow/data", MemoryStorage("test", runtime=runtime))
-        key = (await store.save_blob(content, raw=True)).key
-        pieces: list[bytes] = []
-        async with store.open_blob(key) as chunks:
-            async for chunk in chunks:
-                await anyio.sleep(0.001)  # long enough for the next parts to come
-                pieces.append(chunk)
-        assert b"".join(pieces) == content
