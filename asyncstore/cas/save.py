@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from asyncstore.cas.writer import BlobWriter, WholeBlob
 from asyncstore.codec.registry import RAW
 from asyncstore.concurrency import aiter_any, crew, task_group
 from asyncstore.errors import IntegrityError
+from asyncstore.limits import MemoryBudget
 from asyncstore.storage.base import PutItem, SupportsBatch
 from asyncstore.types import KIB, BlobSource, Key, ObjectMeta
 
@@ -52,11 +54,13 @@ _HandOver: TypeAlias = Callable[[_Job], Awaitable[None]]
 class SaveOperation:
     """Saves the blobs of one call."""
 
-    def __init__(self, context: CasContext, *, raw: bool, verify_existing: bool) -> None:
+    def __init__(self, context: CasContext, *, raw: bool, verify_existing: bool, reserved: bool = False) -> None:
         self._context = context
         self._codec = RAW if raw else context.codec
         self._writer = BlobWriter(context, raw=raw, verify_existing=verify_existing)
-        self._account = context.runtime.memory.account()
+        # What the caller has reserved is not counted again: it would wait for itself.
+        budget = MemoryBudget(sys.maxsize) if reserved else context.runtime.memory
+        self._account = budget.account()
         self._results: list[SavedBlob | None] = []
         self._turn = anyio.Lock()
 
@@ -196,6 +200,11 @@ class SaveOperation:
         self._results[first] = saved
         for index in others:
             self._results[index] = replace(saved, existed=True)
+
+
+def memory_to_save(context: CasContext, size: int) -> int:
+    """Return the memory that saving a blob of ``size`` bytes takes beside the content that the caller holds."""
+    return 2 * size if size <= WHOLE else save_window(context, context.codec, size)
 
 
 def _may_be_small(source: Source) -> bool:

@@ -18,7 +18,7 @@ from asyncstore.cas.context import BATCH_ITEMS, CasContext
 from asyncstore.cas.fetch import Content, fetch
 from asyncstore.cas.load import LoadOperation, Outcome, Outcomes, note_outcome
 from asyncstore.cas.result import BlobStatus, SavedBlob
-from asyncstore.cas.save import SaveOperation
+from asyncstore.cas.save import SaveOperation, memory_to_save
 from asyncstore.cas.stream import open_decoded
 from asyncstore.codec.base import Codec
 from asyncstore.codec.registry import codec_named
@@ -71,6 +71,7 @@ class ContentAddressedStore:
         *,
         raw: bool = False,
         verify_existing: bool = False,
+        reserved: bool = False,
     ) -> list[SavedBlob]:
         """Save blobs and return one result each, in the order of the input.
 
@@ -80,11 +81,19 @@ class ContentAddressedStore:
         this store knows. An object in place whose size or attributes cannot be right, and one that this store found
         damaged, is overwritten; with ``verify_existing`` every object in place is read back and healed if it must be.
 
+        ``reserved`` says that the caller holds `memory_to_save` for these blobs, all of them in memory: no more is
+        taken from the budget. A caller that holds part of the budget already and would wait for more needs it.
+
         The first failure cancels the rest and is raised; several at once come as a group. After a failure or a
         cancellation each blob is stored whole or not at all. Raises `SourceChangedError`, `StorageError`, and TypeError
         for what cannot be a blob.
         """
-        return await SaveOperation(self._context, raw=raw, verify_existing=verify_existing).run(blobs)
+        operation = SaveOperation(self._context, raw=raw, verify_existing=verify_existing, reserved=reserved)
+        return await operation.run(blobs)
+
+    def memory_to_save(self, sizes: Iterable[int]) -> int:
+        """Return the bytes of memory that saving blobs of these sizes at once takes, beside their content."""
+        return sum(memory_to_save(self._context, size) for size in sizes)
 
     async def load_blob(self, key: Key) -> bytes:
         """Return the verified content of one blob. Concurrent loads of one key share one request.

@@ -84,18 +84,19 @@ class _Save:
 
     async def _save_some(self, batch: list[tuple[int, str, Any]]) -> list[tuple[int, str, Any]]:
         """Store the first values of a batch, about as many as fit into `_BATCH_BYTES`; return the rest."""
-        held = sum(_size_of(value) for _, _, value in batch)
+        held = self._memory(_size_of(value) for _, _, value in batch)
         await self._account.take(held)
         try:
             outcomes = await self._context.runtime.pool.run(_serialize, self._context.serializers, batch)
             made = [outcome[0].data for outcome in outcomes if not isinstance(outcome, AsyncStoreError)]
-            actual = sum(memoryview(data).nbytes for data in made)
-            # Given back before more is asked for: two that wait for each other's would wait for ever.
-            self._account.give(held)
-            held = 0
-            await self._account.take(actual)
-            held = actual
-            stored = iter(await self._context.cas.save_blobs(made))
+            needed = self._memory(memoryview(data).nbytes for data in made)
+            if needed > held:
+                # Given back before more is asked for: two that wait for each other's would wait for ever.
+                self._account.give(held)
+                held = 0
+                await self._account.take(needed)
+                held = needed
+            stored = iter(await self._context.cas.save_blobs(made, reserved=True))
         finally:
             self._account.give(held)
         for (place, name, _), outcome in zip(batch, outcomes, strict=False):
@@ -104,6 +105,11 @@ class _Save:
             else:
                 self._saved.append((place, name, next(stored).key, outcome[1]))
         return batch[len(outcomes) :]
+
+    def _memory(self, sizes: Iterable[int]) -> int:
+        """Return the bytes that serialized values and their saving take."""
+        serialized = list(sizes)
+        return sum(serialized) + self._context.cas.memory_to_save(serialized)
 
 
 def _serialize(serializers: SerializerRegistry, batch: list[tuple[int, str, Any]]) -> list[_Outcome]:
