@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from asyncstore.cas.result import BlobStatus, SavedBlob
     from asyncstore.cas.store import ContentAddressedStore
     from asyncstore.config import Config, load_config
+    from asyncstore.datastore.context import TaskMetadataCache
+    from asyncstore.datastore.flow import FlowDataStore
+    from asyncstore.datastore.includes import IncludedFiles, save_included
+    from asyncstore.datastore.inputs import Inputs
+    from asyncstore.datastore.metaflow_serializers import MetaflowSerializer
+    from asyncstore.datastore.plain_serializers import ArrowSerializer, BytesSerializer, JsonSerializer, NumpySerializer
+    from asyncstore.datastore.serializers import ArtifactInfo, ArtifactSerializer, Serialized
+    from asyncstore.datastore.task import TaskDataStore
+    from asyncstore.datastore.task_set import TaskDataStoreSet
+    from asyncstore.datastore.trust import TrustPolicy
+    from asyncstore.datastore.values import ForeachFrame, IncludedFile, MetaflowExceptionWrapper
+    from asyncstore.datastore.writable import WritableTaskDataStore
     from asyncstore.errors import (
         AccessDeniedError,
         AlreadyExistsError,
@@ -28,6 +40,9 @@ if TYPE_CHECKING:
         IntegrityError,
         InvalidNameError,
         InvalidPathspecError,
+        MergeConflictError,
+        MergeError,
+        MergeMissingError,
         MetadataConflictError,
         MetadataError,
         MetadataUnavailableError,
@@ -72,7 +87,10 @@ if TYPE_CHECKING:
 __all__ = [
     "AccessDeniedError",
     "AlreadyExistsError",
+    "ArrowSerializer",
     "ArtifactError",
+    "ArtifactInfo",
+    "ArtifactSerializer",
     "AsyncStoreError",
     "Attributes",
     "BlobCache",
@@ -81,6 +99,7 @@ __all__ = [
     "BlobStatus",
     "Buffer",
     "ByteRange",
+    "BytesSerializer",
     "ChunkSource",
     "CodecError",
     "Config",
@@ -90,42 +109,61 @@ __all__ = [
     "DataMissingError",
     "DataStoreStorage",
     "Durability",
+    "FlowDataStore",
+    "ForeachFrame",
+    "IncludedFile",
+    "IncludedFiles",
+    "Inputs",
     "IntegrityError",
     "InvalidNameError",
     "InvalidPathspecError",
+    "JsonSerializer",
     "Key",
     "Limits",
     "ListEntry",
+    "MergeConflictError",
+    "MergeError",
+    "MergeMissingError",
     "MetadataConflictError",
     "MetadataError",
     "MetadataUnavailableError",
+    "MetaflowExceptionWrapper",
+    "MetaflowSerializer",
     "MigrationError",
     "MissingDependencyError",
     "NamespaceMismatchError",
     "NotFoundError",
+    "NumpySerializer",
     "ObjectMeta",
     "ObjectNotFoundError",
     "PreconditionFailedError",
     "RetryPolicy",
     "Runtime",
     "SavedBlob",
+    "Serialized",
     "SourceChangedError",
     "StorageError",
     "StorageFullError",
     "StorageTimeoutError",
     "StorageUnavailableError",
     "TaggingError",
+    "TaskDataStore",
+    "TaskDataStoreSet",
+    "TaskMetadataCache",
     "TaskNotFoundError",
     "TaskPath",
     "TaskStateError",
     "Timeouts",
+    "TrustPolicy",
     "UnpicklableArtifactError",
     "UntrustedArtifactError",
+    "WritableTaskDataStore",
     "WriteMode",
     "build_storage",
     "load_config",
     "open_storage",
     "parse_key",
+    "save_included",
 ]
 
 # The same names once more by module: type checkers read the imports above, Python reads this at run time.
@@ -142,9 +180,46 @@ _NAMES = {
     "asyncstore.config": """
         Config load_config
     """,
+    "asyncstore.datastore.context": """
+        TaskMetadataCache
+    """,
+    "asyncstore.datastore.flow": """
+        FlowDataStore
+    """,
+    "asyncstore.datastore.includes": """
+        IncludedFiles save_included
+    """,
+    "asyncstore.datastore.inputs": """
+        Inputs
+    """,
+    "asyncstore.datastore.metaflow_serializers": """
+        MetaflowSerializer
+    """,
+    "asyncstore.datastore.plain_serializers": """
+        ArrowSerializer BytesSerializer JsonSerializer NumpySerializer
+    """,
+    "asyncstore.datastore.serializers": """
+        ArtifactInfo ArtifactSerializer Serialized
+    """,
+    "asyncstore.datastore.task": """
+        TaskDataStore
+    """,
+    "asyncstore.datastore.task_set": """
+        TaskDataStoreSet
+    """,
+    "asyncstore.datastore.trust": """
+        TrustPolicy
+    """,
+    "asyncstore.datastore.values": """
+        ForeachFrame IncludedFile MetaflowExceptionWrapper
+    """,
+    "asyncstore.datastore.writable": """
+        WritableTaskDataStore
+    """,
     "asyncstore.errors": """
         AccessDeniedError AlreadyExistsError ArtifactError AsyncStoreError BlobNotFoundError CodecError
         ConfigError CorruptBlobError DataMissingError IntegrityError InvalidNameError InvalidPathspecError
+        MergeConflictError MergeError MergeMissingError
         MetadataConflictError MetadataError MetadataUnavailableError MigrationError MissingDependencyError
         NamespaceMismatchError NotFoundError ObjectNotFoundError PreconditionFailedError SourceChangedError
         StorageError StorageFullError StorageTimeoutError StorageUnavailableError TaggingError TaskNotFoundError

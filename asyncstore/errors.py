@@ -26,6 +26,9 @@
     ├── ArtifactError                      .name               Metaflow: DataException
     │   ├── UnpicklableArtifactError                           Metaflow: UnpicklableArtifactException
     │   └── UntrustedArtifactError                             Metaflow: loads anything
+    ├── MergeError                         .artifact_names
+    │   ├── MergeConflictError                                 Metaflow: UnhandledInMergeArtifactsException
+    │   └── MergeMissingError                                  Metaflow: MissingInMergeArtifactsException
     ├── MigrationError                     .failed
     ├── NamespaceMismatchError                                 Metaflow: MetaflowNamespaceMismatch
     ├── InvalidPathspecError (ValueError)                      Metaflow: MetaflowInvalidPathspec
@@ -219,6 +222,22 @@ class UnpicklableArtifactError(ArtifactError):
 
 class UntrustedArtifactError(ArtifactError):
     """A pickle refers to a global that the trust policy does not admit; nothing of it ran."""
+
+
+class MergeError(AsyncStoreError):
+    """The artifacts of the inputs of a join cannot be merged; ``artifact_names`` are those in the way."""
+
+    def __init__(self, message: str, *, artifact_names: tuple[str, ...], **context: Any) -> None:
+        super().__init__(message, **context)
+        self.artifact_names = artifact_names
+
+
+class MergeConflictError(MergeError):
+    """Inputs have different values for the same artifacts."""
+
+
+class MergeMissingError(MergeError):
+    """No input has an artifact that was to be merged."""
 
 
 class MigrationError(AsyncStoreError):

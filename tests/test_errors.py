@@ -35,13 +35,23 @@ TREE = {
     "ArtifactError": ("AsyncStoreError",),
     "UnpicklableArtifactError": ("ArtifactError",),
     "UntrustedArtifactError": ("ArtifactError",),
+    "MergeError": ("AsyncStoreError",),
+    "MergeConflictError": ("MergeError",),
+    "MergeMissingError": ("MergeError",),
     "MigrationError": ("AsyncStoreError",),
     "NamespaceMismatchError": ("AsyncStoreError",),
     "InvalidPathspecError": ("AsyncStoreError", "ValueError"),
     "InvalidNameError": ("AsyncStoreError", "ValueError"),
     "ConfigError": ("AsyncStoreError", "ValueError"),
 }
-FIELDS: dict[str, Any] = {"key": "k" * 40, "actual": None, "package": "lz4", "name": "x", "failed": ("a", "b")}
+FIELDS: dict[str, Any] = {
+    "key": "k" * 40,
+    "actual": None,
+    "package": "lz4",
+    "name": "x",
+    "failed": ("a", "b"),
+    "artifact_names": ("x",),
+}
 RETRYABLE = {"StorageUnavailableError", "StorageTimeoutError", "MetadataUnavailableError"}
 CLASSES = [
     value

@@ -95,6 +95,10 @@ class TaskDataStore:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._directory!r}, attempt={self._attempt})"
 
+    def with_blobs(self, blobs: Mapping[Key, bytes]) -> TaskDataStore:
+        """Return this attempt with blobs at hand, which need no request."""
+        return TaskDataStore(self._context, self._path, self._attempt, self._known_index, prefetched=blobs)
+
     # Names, keys and sizes: no request.
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from asyncstore.cas.result import SavedBlob
@@ -12,6 +12,8 @@ from asyncstore.cas.store import ContentAddressedStore
 from asyncstore.datastore.context import FlowContext
 from asyncstore.datastore.files import read_file, to_json, write_files
 from asyncstore.datastore.index import ArtifactIndex, format_index, parse_index
+from asyncstore.datastore.merging import plan_merge
+from asyncstore.datastore.persisting import is_parameter, take_artifacts
 from asyncstore.datastore.registration import register_attempt
 from asyncstore.datastore.saving import Pair, save_values
 from asyncstore.datastore.task import TaskDataStore
@@ -95,6 +97,47 @@ class WritableTaskDataStore(TaskDataStore):
         present = [name for name in names if name in origin]
         self._check_reachable(origin, present)
         self.index.take(origin.index, present)
+
+    def merge_artifacts(
+        self,
+        inputs: Sequence[TaskDataStore],
+        *,
+        present: Collection[str] = (),
+        include: Collection[str] = (),
+        exclude: Collection[str] = (),
+    ) -> list[str]:
+        """Take over by key what the inputs of a join agree on, and return the names; no request.
+
+        ``present`` are the names that the step has set itself. Rules and errors are those of
+        `asyncstore.datastore.merging.plan_merge`; nothing is taken over if it raises.
+        """
+        plan = plan_merge(
+            [one.items() for one in inputs], step=self.step_name, present=present, include=include, exclude=exclude
+        )
+        for position, origin in enumerate(inputs):
+            self.passdown_partial(origin, [name for name, place in plan.items() if place == position])
+        return list(plan)
+
+    async def persist(
+        self,
+        flow: object,
+        *,
+        parent: TaskDataStore | None = None,
+        skip: Callable[[object], bool] = is_parameter,
+    ) -> dict[str, Key]:
+        """Store the artifacts of a flow object, on top of all those of ``parent``; return the keys of the new ones.
+
+        Removes the public ones from the object as they are saved. ``parent`` is for a step with one input, whose
+        artifacts live on. Errors as in `save_artifacts`, and of `passdown_partial`.
+        """
+        self._check_open("persist")
+        if parent is not None:
+            self._check_reachable(parent, parent)
+        saved = await save_values(self._context, take_artifacts(flow, skip=skip))
+        if parent is not None:
+            self.index.take(parent.index, parent)
+        self.index.take(saved, saved.objects)
+        return dict(saved.objects)
 
     def clone(self, origin: TaskDataStore) -> None:
         """Take over the whole index of another task, in place of this one's; no request. Raises `TaskStateError`."""
