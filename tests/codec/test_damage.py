@@ -119,7 +119,7 @@ def test_the_allowed_size_holds_over_all_members():
 
 
 def bombs(codec):
-    zeros = bytes(256 * MIB)
+    zeros = bytes(64 * MIB)
     if codec.name == "gzip":
         yield gzip.compress(zeros, 9)
         yield gzip.compress(b"") + gzip.compress(zeros, 1)

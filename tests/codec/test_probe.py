@@ -78,7 +78,7 @@ def test_content_that_does_not_shrink_is_stored_raw(kind, size):
 
 @pytest.mark.parametrize("kind", SHRINKING)
 def test_samples_of_passing_pieces_judge_as_samples_of_the_whole(kind):
-    content = SHRINKING[kind](40 * MIB)
+    content = SHRINKING[kind](18 * MIB)
     for codec in (GZIP, LZ4):
         assert shrinks(sampled(content), codec)
         assert shrinks(samples_of(content), codec)
