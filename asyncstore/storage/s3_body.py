@@ -32,6 +32,11 @@ class UploadBody(Payload):
     def __len__(self) -> int:
         return len(self._view)
 
+    @property
+    def consumed(self) -> bool:
+        """Always true: what was begun to be sent is not sent again by aiohttp; `Retrying` decides on that."""
+        return True
+
     def __bool__(self) -> bool:
         return bool(self._view)
 

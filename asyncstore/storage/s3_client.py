@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError
 
@@ -90,6 +91,18 @@ class Loan:
             await self._clients.release(self._key, self._shared)
 
 
+class _SingleTrySession(AIOHTTPSession):  # type: ignore[misc]  # the SDK ships no types
+    """aiohttp repeats idempotent requests once when a connection breaks; only one layer may, and that is ours.
+
+    A create whose reply was lost would meet its own object and be taken for a conflict.
+    """
+
+    async def _get_session(self, proxy_url: str | None) -> Any:
+        session: Any = await super()._get_session(proxy_url)
+        session._retry_connection = False  # noqa: SLF001  # aiohttp has no public way; the fault suite would notice
+        return session
+
+
 def _make_client(settings: S3Settings, connect_timeout: float, connections: int) -> Any:
     # In a thread with a loop of its own, since the SDK parses 2 MiB of JSON here and reads the files (and asks the
     # endpoints) of its credential chain. The client opens its connections later, on the loop of its first call.
@@ -115,6 +128,7 @@ async def _create(settings: S3Settings, connect_timeout: float, connections: int
         s3=s3,
         connect_timeout=connect_timeout,
         read_timeout=None,  # each call has a deadline of ours, which knows how many bytes move
+        http_session_cls=_SingleTrySession,
         max_pool_connections=connections,
         retries={"total_max_attempts": 1, "mode": "standard"},
         parameter_validation=False,  # would refuse memoryviews; parameters are built here and typed

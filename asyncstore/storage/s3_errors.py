@@ -80,7 +80,8 @@ def translate(error: Exception, operation: str, path: str, root: str) -> AsyncSt
         return ConfigError(f"{what}: {_line(error)}; correct the option or the AWS configuration file", **context)
     if isinstance(error, sdk.EndpointConnectionError | sdk.ProxyConnectionError):
         return StorageUnavailableError(
-            f"{what}: cannot reach the endpoint ({_line(error)}); check endpoint_url and the network", **context
+            f"{what}: cannot reach the endpoint, or it broke off ({_line(error)}); check endpoint_url and the network",
+            **context,
         )
     if isinstance(error, sdk.TokenRetrievalError | sdk.UnauthorizedSSOTokenError | sdk.SSOTokenLoadError):
         return AccessDeniedError(f"{what}: {_line(error)}; log in again", **context)
@@ -95,6 +96,8 @@ def _from_answer(error: sdk.ClientError, what: str, context: dict[str, Any]) -> 
     detail = f"{code}: {said}" if said else f"HTTP {status}" if code == str(status) else code
     if code == "NoSuchKey":
         return ObjectNotFoundError(f"{what}: there is no such object", **context)
+    if code == "NoSuchUpload":
+        return StorageError(f"{what}: the upload was completed or aborted before; begin another one", **context)
     if code == "NoSuchBucket":
         return StorageError(f"{what}: the bucket does not exist; create it, or correct the URL", **context)
     if status == 412:

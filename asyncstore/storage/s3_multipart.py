@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio
 
-from asyncstore.concurrency import CLEANUP_SECONDS
+from asyncstore.concurrency import CLEANUP_SECONDS, task_group
 from asyncstore.storage.base import MultipartLimits, OpenUpload
 from asyncstore.storage.parts import check_complete, check_part, upload_ended
 from asyncstore.storage.s3_body import UploadBody, checksum_arguments
@@ -40,11 +40,8 @@ class S3Upload:
         if self._caller.settings.effective_checksum == "crc32":
             arguments["ChecksumAlgorithm"] = "CRC32"
         try:
-            async with anyio.create_task_group() as group:
+            async with task_group() as group:
                 group.start_soon(self._ask, arguments)
-        except BaseExceptionGroup as failures:
-            error = failures.exceptions[0]
-            raise error from error.__cause__
         except BaseException:
             if self._id:
                 with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
@@ -58,7 +55,7 @@ class S3Upload:
             finally:
                 shield.deadline = anyio.current_time() + CLEANUP_SECONDS
 
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             with anyio.CancelScope(shield=True) as shield:
                 group.start_soon(limit)
                 answer = await self._caller.call(
@@ -140,13 +137,21 @@ class S3OpenUploads:
         found: list[OpenUpload] = []
         marker: dict[str, Any] = {}
         while True:
-            page = await self._caller.call("list_multipart_uploads", "open_uploads", "", Prefix=self._base, **marker)
+            page = await self._page(marker)
             for one in page.get("Uploads") or ():
                 path = one["Key"][len(self._base) :]
                 found.append(OpenUpload(path, one["UploadId"], in_utc(one.get("Initiated"))))
             if not page.get("IsTruncated"):
                 return found
             marker = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    async def _page(self, marker: dict[str, Any]) -> Any:
+        try:
+            return await self._caller.call_raw("list_multipart_uploads", Prefix=self._base, **marker)
+        except SDK_ERRORS as error:
+            if code_of(error) == "NoSuchUpload":
+                return {}  # rclone's word for none
+            raise translate(error, "open_uploads", "", self._caller.root) from error
 
     async def abort_upload(self, upload: OpenUpload) -> None:
         await abort_upload(self._caller, self._base + upload.path, upload.path, upload.upload_id)
