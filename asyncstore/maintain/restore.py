@@ -20,6 +20,9 @@ BATCH_ENTRIES = 512
 SMALL = 4 * MIB
 """Files up to this size come whole, in batches; larger ones are streamed, a few at a time."""
 STREAMS = 4
+HOP_FILES = 64
+HOP_BYTES = MIB
+"""Small files that one thread hop writes."""
 
 
 @asynccontextmanager
@@ -87,9 +90,10 @@ async def _restore_files(
             large.append(file)
     if small:
         async with store.load_blobs(small) as blobs:
-            async for key, data in blobs:
-                await store.storage.runtime.pool.run(_write_all, directory, small[key], data)
-                for file in small[key]:
+            async for batch in _batches(blobs):
+                written = [(file, data) for key, data in batch for file in small[key]]
+                await store.storage.runtime.pool.run(_write_all, directory, written)
+                for file, _ in written:
                     await sender.send(file)
 
     async def one(file: FileEntry) -> None:
@@ -99,8 +103,22 @@ async def _restore_files(
     await run_all(large, one, width=STREAMS)
 
 
-def _write_all(directory: Target, files: list[FileEntry], data: bytes) -> None:
-    for file in files:
+async def _batches(blobs: AsyncIterator[tuple[Key, bytes]]) -> AsyncIterator[list[tuple[Key, bytes]]]:
+    """Group blobs by number and bytes: a thread hop for each file would cost as much as writing it."""
+    batch: list[tuple[Key, bytes]] = []
+    size = 0
+    async for key, data in blobs:
+        batch.append((key, data))
+        size += len(data)
+        if len(batch) >= HOP_FILES or size >= HOP_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _write_all(directory: Target, files: list[tuple[FileEntry, bytes]]) -> None:
+    for file, data in files:
         directory.write(file.name, data, file.mode)
 
 
