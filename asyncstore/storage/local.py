@@ -85,7 +85,7 @@ class LocalStorage:
         self._calls = calls or OsCalls()
         self._locks = Locks(self._calls, self.root, follow=follow_symlinks)
         self._reads = LocalReads(self._calls, self.root, self._locks, follow=follow_symlinks)
-        self._bare = BareReads(self._calls, self.root, self._reads)
+        self._bare = BareReads(self._calls, self.root, self._reads, follow=follow_symlinks)
         self._writes: dict[int, LocalWrites] = {}
 
     def __repr__(self) -> str:

@@ -61,7 +61,7 @@ class OsCalls:
     def exists(self, name: str, dir_fd: int) -> bool:
         return os.access(name, os.F_OK, dir_fd=dir_fd, follow_symlinks=False)
 
-    def stat(self, name: str, dir_fd: int, *, follow: bool) -> os.stat_result:
+    def stat(self, name: str, dir_fd: int | None, *, follow: bool) -> os.stat_result:
         return os.stat(name, dir_fd=dir_fd, follow_symlinks=follow)
 
     def link(self, source: str, source_fd: int, name: str, dir_fd: int) -> None:

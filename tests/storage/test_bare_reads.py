@@ -39,6 +39,13 @@ async def test_the_short_way_sees_what_happened_to_a_directory(tmp_path: Path) -
         assert await local.read_bodies(["d/one"], max_bytes=9) == [None]
         await local.put("d/one", b"2")
         assert await local.read_bodies(["d/one"], max_bytes=9) == [b"2"]
+        (tmp_path / "d").rename(tmp_path / "e")
+        os.symlink("e", tmp_path / "d")
+        fresh = LocalStorage(tmp_path, runtime=runtime)
+        with pytest.raises(StorageError, match="link"):
+            await fresh.read_bodies(["d/one"], max_bytes=9)
+        following = LocalStorage(tmp_path, runtime=runtime, follow_symlinks=True)
+        assert await following.read_bodies(["d/one"], max_bytes=9) == [b"2"]
 
 
 async def test_a_link_in_place_of_a_body_is_refused(tmp_path: Path) -> None:
