@@ -112,8 +112,9 @@ class MetadataProvider(Protocol):
         """Iterate over the objects of one kind below ``path``, newest first; nothing if ``path`` does not exist.
 
         Flows are listed below nothing, runs below a flow, steps below a run, tasks below a run or step, artifacts
-        below a run, step or task, metadata below a run or task. ``attempt`` is for artifacts (as in `get_object`)
-        and for metadata (None is all of it). Services are asked page by page as the iteration goes on.
+        below a run, step or task, metadata below a run or task. ``attempt`` is one of a task, for its artifacts (as
+        in `get_object`) and its metadata (None is all of it). Services are asked page by page, as the iteration
+        goes on.
         """
         ...
 

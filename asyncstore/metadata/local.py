@@ -104,7 +104,7 @@ class LocalMetadataProvider:
     async def new_run_id(self, flow: str, *, tags: Iterable[str] = (), system_tags: Iterable[str] = ()) -> str:
         """Create a run and return its number, the time in microseconds."""
         check_address(flow)
-        stamp = self._stamper.stamp(flow, tags, system_tags)
+        stamp = await self._stamper.stamp(self._runtime.pool, flow, tags, system_tags)
         return await run_files(self._runtime.pool, self._registrar.new_run, stamp, self._clock)
 
     async def register_run_id(
@@ -112,7 +112,7 @@ class LocalMetadataProvider:
     ) -> bool:
         """Create the run called ``run`` if it is absent; return whether this call did."""
         check_address(flow, run)
-        stamp = self._stamper.stamp(flow, tags, system_tags)
+        stamp = await self._stamper.stamp(self._runtime.pool, flow, tags, system_tags)
         if is_numbered(run):
             return False
         return await run_files(self._runtime.pool, self._registrar.named_run, stamp, run)
@@ -122,8 +122,8 @@ class LocalMetadataProvider:
     ) -> str:
         """Create a task and return its number, which counts the tasks of its run from 0."""
         check_address(flow, run, step)
-        stamp = self._stamper.stamp(flow, tags, system_tags)
-        metadata = self._stamper.system.metadata(0)
+        stamp = await self._stamper.stamp(self._runtime.pool, flow, tags, system_tags)
+        metadata = await self._stamper.metadata(self._runtime.pool, 0)
         return await run_locked(self._runtime.pool, self._registrar.new_task, stamp, run, step, metadata)
 
     async def register_task_id(
@@ -140,8 +140,8 @@ class LocalMetadataProvider:
         """Create the task called ``task`` if it is absent, and record system metadata for ``attempt``."""
         check_address(flow, run, step, task)
         check_attempt(attempt)
-        stamp = self._stamper.stamp(flow, tags, system_tags)
-        metadata = self._stamper.system.metadata(attempt)
+        stamp = await self._stamper.stamp(self._runtime.pool, flow, tags, system_tags)
+        metadata = await self._stamper.metadata(self._runtime.pool, attempt)
         if is_numbered(task):
             await run_files(self._runtime.pool, self._registrar.add_metadata, stamp, run, step, task, metadata)
             return False
@@ -153,14 +153,14 @@ class LocalMetadataProvider:
         """Record where the artifacts of an attempt are, one file each; those that are there stay as they are."""
         check_address(flow, run, step, task)
         check_attempt(attempt)
-        stamp = self._stamper.stamp(flow)
+        stamp = await self._stamper.stamp(self._runtime.pool, flow)
         for batch in _batches(artifacts):
             await run_files(self._runtime.pool, self._registrar.add_artifacts, stamp, run, step, task, attempt, batch)
 
     async def register_metadata(self, flow: str, run: str, step: str, task: str, metadata: Iterable[MetaDatum]) -> None:
         """Add rows to a task's metadata, one file each."""
         check_address(flow, run, step, task)
-        stamp = self._stamper.stamp(flow)
+        stamp = await self._stamper.stamp(self._runtime.pool, flow)
         for batch in _batches(metadata):
             await run_files(self._runtime.pool, self._registrar.add_metadata, stamp, run, step, task, batch)
 
@@ -196,8 +196,7 @@ class LocalMetadataProvider:
         self, kind: Kind, *path: str, filters: TagFilter | None = None, attempt: int | None = None
     ) -> AsyncGenerator[AsyncIterator[MetaObject]]:
         """Iterate over the objects of one kind below ``path``, newest first; all are read before the first."""
-        check_list(kind, path)
-        check_attempt(attempt)
+        check_list(kind, path, attempt)
         items = await LocalListing(self._reader, self._runtime.pool).objects(kind, path, attempt)
         wanted = items if filters is None else [item for item in items if filters.admits(item)]
         yield aiter_any(newest_first(wanted))

@@ -66,8 +66,11 @@ def check_address(*path: str, least: int = 1, most: int = len(LEVELS)) -> tuple[
     return path
 
 
-def check_list(kind: Kind, path: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the address of a list's parent, or raise `InvalidPathspecError` if ``kind`` is not found below it."""
+def check_list(kind: Kind, path: tuple[str, ...], attempt: int | None) -> tuple[str, ...]:
+    """Return the address of a list's parent, or raise `InvalidPathspecError` if ``kind`` is not found below it.
+
+    An ``attempt`` is one of a task.
+    """
     if kind not in _PARENTS:
         raise InvalidPathspecError(f"{kind!r} is no kind of object; there are {', '.join(_PARENTS)}", where=str(kind))
     if len(path) not in _PARENTS[kind]:
@@ -77,6 +80,11 @@ def check_list(kind: Kind, path: tuple[str, ...]) -> tuple[str, ...]:
         raise InvalidPathspecError(
             f"{_PLURALS.get(kind, kind + 's')} are listed below {above}, not below {'/'.join(path)!r}",
             where="/".join(path),
+        )
+    check_attempt(attempt)
+    if attempt is not None and len(path) != 4:
+        raise InvalidPathspecError(
+            f"an attempt is one of a task; list the {_PLURALS.get(kind, kind + 's')} of a task", where="/".join(path)
         )
     return check_address(*path, least=0)
 

@@ -20,7 +20,6 @@ METAFLOW_VERSION: Final = "2.19.38+asyncstore"
 """The Metaflow whose records we write, marked as Metaflow marks an extension. A service reads the leading digits
 and keeps heartbeats of versions from 2.2.12 on."""
 
-_USER_VARIABLES: Final = ("METAFLOW_USER", "SUDO_USER", "USERNAME", "USER")
 _CODE_VARIABLES: Final = (
     ("ds_type", "METAFLOW_CODE_DS"),
     ("sha", "METAFLOW_CODE_SHA"),
@@ -47,14 +46,15 @@ class SystemInfo:
     git_info: Mapping[str, Json] | None = None
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str], *, script_name: str | None = None) -> SystemInfo:
-        """Read Metaflow's variables. Without a user name other than root this raises `ConfigError`."""
-        user = next((environ[name] for name in _USER_VARIABLES if environ.get(name) not in {None, "", "root"}), None)
-        if user is None:
+    def from_environment(
+        cls, environ: Mapping[str, str], *, user_name: str | None, script_name: str | None = None
+    ) -> SystemInfo:
+        """Read Metaflow's variables; ``user_name`` is the configured one (`Config.user`), None is a `ConfigError`."""
+        if user_name is None:
             raise ConfigError("no user name to record as the owner; set METAFLOW_USER")
         code: dict[str, Json] = {key: environ.get(variable) for key, variable in _CODE_VARIABLES}
         return cls(
-            user_name=user,
+            user_name=user_name,
             runtime=environ.get("METAFLOW_RUNTIME_NAME") or "dev",
             production_token=environ.get("METAFLOW_PRODUCTION_TOKEN") or None,
             script_name=script_name,

@@ -1,0 +1,198 @@
+"""One pooled aiohttp session, and one request on it with its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import anyio
+from yarl import URL
+
+from asyncstore.concurrency import CLEANUP_SECONDS, ThreadPool
+from asyncstore.errors import ConfigError, MetadataError, MetadataUnavailableError
+from asyncstore.metadata.service_headers import HeaderSource, check_headers, redact
+from asyncstore.metadata.service_url import ServiceUrl
+from asyncstore.types import KIB, MIB, Timeouts
+
+MAX_REPLY: Final = 512 * MIB
+"""Largest reply taken, in bytes."""
+_CHUNK: Final = 64 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request.
+
+    ``path`` is percent-encoded, ``seconds`` the most it may take whatever its size. A ``beat`` waits for other beats
+    only, never behind long lists.
+    """
+
+    method: str
+    path: str
+    query: Sequence[tuple[str, str]] = ()
+    body: bytes | None = None
+    headers: Mapping[str, str] | None = None
+    seconds: float = float("inf")
+    beat: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply, whatever its status. ``tries`` is how many requests it took."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    tries: int = 1
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode("utf-8", "replace")
+
+
+class ServiceSession:
+    """Sends requests, at most ``connections`` at once and as many heartbeats.
+
+    Opened at the first request, and anew after a fork or on another event loop.
+    """
+
+    def __init__(
+        self,
+        url: ServiceUrl,
+        source: HeaderSource,
+        timeouts: Timeouts,
+        pool: ThreadPool,
+        connections: int,
+        ca_file: str | None,
+    ) -> None:
+        self.url = url
+        self._source = source
+        self._timeouts = timeouts
+        self._pool = pool
+        self._connections = connections
+        self._ca_file = ca_file
+        self._open: _Open | None = None
+
+    async def send(self, request: Request) -> Reply:
+        """Send a request and read the whole reply.
+
+        Raises `MetadataUnavailableError` for connections that fail and deadlines that pass, which is connect + idle
+        + bytes / min_rate, counting the bytes of the reply as they come.
+        """
+        opened = await self._opened()
+        where = f"{self.url.base}{request.path}"
+        try:
+            async with opened.beats if request.beat else opened.places:
+                return await self._send(opened, request)
+        except TimeoutError as error:
+            raise MetadataUnavailableError(
+                f"{request.method} {where}: no reply within the deadline; see whether the service is overloaded",
+                operation=request.method,
+                where=where,
+            ) from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise MetadataError(
+                f"{request.method} {where}: its certificate is not trusted; set ca_file if it is your own",
+                operation=request.method,
+                where=where,
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            said = redact(" ".join(str(error).split())[:300], opened.secrets) or type(error).__name__
+            raise MetadataUnavailableError(
+                f"{request.method} {where}: {said}; see whether the service runs and can be reached",
+                operation=request.method,
+                where=where,
+            ) from error
+
+    def redact(self, text: str) -> str:
+        """Return ``text`` without the values of headers."""
+        return redact(text, self._open.secrets) if self._open is not None else text
+
+    async def aclose(self) -> None:
+        """Close the connections; at most `CLEANUP_SECONDS`."""
+        opened, self._open = self._open, None
+        if opened is not None and opened.is_ours():
+            with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
+                await opened.session.close()
+
+    async def _send(self, opened: _Open, request: Request) -> Reply:
+        begun = anyio.current_time()
+        sent = len(request.body or b"")
+
+        def deadline(received: int) -> float:
+            return begun + min(request.seconds, self._timeouts.for_bytes(sent + received + _CHUNK))
+
+        with anyio.CancelScope(deadline=deadline(0)) as scope:
+            async with opened.session.request(
+                request.method,
+                URL(f"{self.url.base}{request.path}", encoded=True).update_query(request.query),
+                data=request.body,
+                headers=request.headers,
+                proxy=opened.proxy,
+                allow_redirects=False,
+            ) as response:
+                body = bytearray()
+                async for chunk in response.content.iter_chunked(_CHUNK):
+                    body += chunk
+                    if len(body) > MAX_REPLY:
+                        raise MetadataError(
+                            f"{request.method} {request.path}: the reply is larger than {MAX_REPLY} bytes; ask for less"
+                        )
+                    scope.deadline = deadline(len(body))
+                return Reply(response.status, response.headers, bytes(body))
+        raise TimeoutError
+
+    async def _opened(self) -> _Open:
+        if self._open is None or not self._open.is_ours():
+            headers, proxy, context = await self._pool.run(self._prepare)
+            # Another task may have opened it in the meantime.
+            if self._open is None or not self._open.is_ours():
+                self._open = _Open(headers, proxy, context, self.url, self._timeouts, self._connections)
+        return self._open
+
+    def _prepare(self) -> tuple[dict[str, str], str | None, ssl.SSLContext]:
+        try:
+            context = ssl.create_default_context(cafile=self._ca_file)
+        except OSError as error:
+            raise ConfigError(
+                f"ca_file {self._ca_file}: {error.strerror or error}; name a file of certificates"
+            ) from None
+        host = URL(self.url.base).host or ""
+        proxy = None if proxy_bypass(host) else getproxies().get(URL(self.url.base).scheme)
+        return {**check_headers(self._source()), **self.url.headers}, proxy, context
+
+
+class _Open:
+    """An open session, and the process and loop that it belongs to."""
+
+    def __init__(
+        self,
+        headers: Mapping[str, str],
+        proxy: str | None,
+        context: ssl.SSLContext,
+        url: ServiceUrl,
+        timeouts: Timeouts,
+        connections: int,
+    ) -> None:
+        self.proxy = proxy
+        self.places, self.beats = anyio.Semaphore(connections), anyio.Semaphore(connections)
+        self.secrets = frozenset(headers.values()) | frozenset((url.userinfo or "").split(":", 1)) - {""}
+        self._owner = (os.getpid(), asyncio.get_running_loop())
+        self.session = aiohttp.ClientSession(
+            # Waiting for a place is not part of a request's deadline, so places are counted above.
+            connector=aiohttp.TCPConnector(limit=0, ssl=context),
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.idle),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    def is_ours(self) -> bool:
+        """Say whether this process and loop opened it; then no other may use or close it."""
+        return self._owner == (os.getpid(), asyncio.get_running_loop())
