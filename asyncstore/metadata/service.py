@@ -20,7 +20,6 @@ from asyncstore.metadata.objects import (
     check_list,
     check_pattern,
     is_numbered,
-    path_order,
 )
 from asyncstore.metadata.records import BeatReply, DataArtifactRecord, Kind, MetaDatum, MetaObject
 from asyncstore.metadata.rows import as_object, as_texts
@@ -249,8 +248,7 @@ class ServiceMetadataProvider:
         await self._transport.require(FILTERED_TASKS, "filtering tasks")
         path = f"{object_path(flow, run, step)}/filtered_tasks"
         query = [(key, value) for key, value in (("metadata_field_name", field), ("pattern", pattern)) if value]
-        found = as_texts(await self._transport.decode(path, await self._transport.get(path, query)))
-        return sorted(found, key=lambda pathspec: path_order(tuple(pathspec.split("/"))))
+        return list(as_texts(await self._transport.decode(path, await self._transport.get(path, query))))
 
     async def beat(self, flow: str, run: str, step: str | None = None, task: str | None = None) -> BeatReply:
         """Tell that a run or task is alive; one request, tried once.

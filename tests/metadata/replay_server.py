@@ -57,7 +57,7 @@ class ReplayServer:
     def lines(self) -> list[str]:
         return [request.line for request in self.received]
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path.removeprefix(self.prefix)
         query = [(key, value) for key, value in request.query.items()]
         received = Received(request.method, path, query, request.headers, await request.text())
@@ -93,7 +93,7 @@ class ReplayServer:
         return None
 
     @staticmethod
-    def drop(request: web.Request) -> web.Response:
+    def drop(request: web.BaseRequest) -> web.Response:
         assert request.transport is not None
         request.transport.abort()
         return web.Response()

@@ -393,8 +393,7 @@ class Service:
         )
 
     def below(self, rows: list[Row], ids: tuple[str, ...]) -> list[Row]:
-        find = {2: self.run, 3: self.step, 4: self.task}[len(ids)]
-        parent = find(*ids)
+        parent = getattr(self, {2: "run", 3: "step", 4: "task"}[len(ids)])(*ids)
         if parent is None:
             return []
         return [row for row in rows if parent in (row["task"], row["task"]["step"], row["task"]["step"]["run"])]
