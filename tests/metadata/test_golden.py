@@ -13,20 +13,15 @@ from asyncstore.metadata.base import fetch_objects
 from asyncstore.metadata.local import LocalMetadataProvider
 from asyncstore.metadata.objects import TagFilter
 from asyncstore.metadata.records import MetaObject
-from tests.golden import expected, extract
+from tests.golden import expected
 
 FLOW = "TourFlow"
 RUNS: dict[str, Any] = expected()["flow"]["runs"]
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return extract(tmp_path_factory.mktemp("golden"))
-
-
 @pytest.fixture
-async def golden(root: Path) -> AsyncIterator[LocalMetadataProvider]:
-    async with LocalMetadataProvider(root) as provider:
+async def golden(golden_root: Path) -> AsyncIterator[LocalMetadataProvider]:
+    async with LocalMetadataProvider(golden_root) as provider:
         yield provider
 
 
@@ -138,11 +133,11 @@ async def test_all_artifacts_of_a_run_are_those_of_its_tasks(golden: LocalMetada
         }
 
 
-async def test_reading_writes_nothing(golden: LocalMetadataProvider, root: Path) -> None:
-    before = sorted((str(path), path.stat().st_mtime_ns) for path in root.rglob("*"))
+async def test_reading_writes_nothing(golden: LocalMetadataProvider, golden_root: Path) -> None:
+    before = sorted((str(path), path.stat().st_mtime_ns) for path in golden_root.rglob("*"))
     await fetch_objects(golden, "metadata", FLOW, next(iter(RUNS)))
     await golden.filter_tasks_by_metadata(FLOW, next(iter(RUNS)), "inner", field="foreach-stack", pattern="k")
-    assert sorted((str(path), path.stat().st_mtime_ns) for path in root.rglob("*")) == before
+    assert sorted((str(path), path.stat().st_mtime_ns) for path in golden_root.rglob("*")) == before
 
 
 def test_the_golden_data_has_tasks_of_more_than_one_attempt() -> None:
