@@ -23,9 +23,10 @@ def expected() -> Any:
 def extract(target: Path, *, below: str = "") -> Path:
     """Unpack the golden datastore below ``target`` and return its root, the ``.metaflow`` directory.
 
-    ``below`` takes one directory of it alone: its blobs are few, and its 8000 small files take seconds.
+    Included files go to ``data`` beside it. ``below`` takes one directory of the root alone: blobs are few, and the
+    8000 small files of the whole take seconds.
     """
     with tarfile.open(_HERE / "metaflow-local.tar.gz") as archive:
-        members = [member for member in archive if member.name.startswith(f".metaflow/{below}")]
+        members = [member for member in archive if not below or member.name.startswith(f".metaflow/{below}/")]
         archive.extractall(target, members, filter="data")
     return target / ".metaflow"
