@@ -8,6 +8,8 @@ from typing import Any
 from asyncstore.storage.base import DataStoreStorage
 from asyncstore.storage.limited import Limited
 from asyncstore.storage.retrying import Retrying
+from asyncstore.testing.faulty import Faulty
+from asyncstore.testing.latency import Latency
 
 Stack = Callable[[DataStoreStorage], DataStoreStorage]
 
@@ -18,6 +20,10 @@ def bare(storage: DataStoreStorage) -> DataStoreStorage:
 
 def retrying_limited(storage: DataStoreStorage) -> DataStoreStorage:
     return Retrying(Limited(storage))
+
+
+def latency(storage: DataStoreStorage) -> DataStoreStorage:
+    return Latency(storage, 0)
 
 
 ASYNCIO = ("asyncio", {"use_uvloop": False})
@@ -31,4 +37,10 @@ RUNS: dict[str, tuple[tuple[str, dict[str, Any]], Stack]] = {
     "retrying-limited": (ASYNCIO, retrying_limited),
     "bare-uvloop": (UVLOOP, bare),
     "retrying-limited-uvloop": (UVLOOP, retrying_limited),
+}
+
+# The wrappers for tests keep the contract too, when they have no fault to play and no delay to add.
+TEST_RUNS: dict[str, tuple[tuple[str, dict[str, Any]], Stack]] = {
+    "faulty": (ASYNCIO, Faulty),
+    "latency": (ASYNCIO, latency),
 }
