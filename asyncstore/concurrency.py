@@ -224,8 +224,10 @@ class ThreadPool:
     async def run(self, function: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> T:
         """Call a function in a thread and return its result.
 
-        A thread is never abandoned: if cancelled, this waits for the function to end and then raises, so that
-        buffers the thread works on are not touched by anybody else. Keep each call under about 100 ms.
+        A thread is never abandoned, so that the buffers it works on are not touched by anybody else. If cancelled,
+        this waits for the function to end. Then it raises if the task was cancelled (asyncio's own way), which loses
+        the result; a cancelled scope (anyio's way) is heard at the next await, and the result returned. Keep each
+        call under about 100 ms.
         """
         # All awaits below are shielded, so a loop of calls would never hear that it was cancelled.
         await anyio.lowlevel.checkpoint_if_cancelled()
