@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 Verb: TypeAlias = Literal[
     "head", "get", "put", "create_multipart", "put_part", "complete", "abort", "list", "delete",
-    "head_batch", "get_batch", "put_batch", "copy_from", "open_uploads", "abort_upload",
+    "head_batch", "get_batch", "put_batch", "read_bodies", "copy_from", "open_uploads", "abort_upload",
 ]  # fmt: skip
 
 Kind: TypeAlias = Literal[

@@ -15,6 +15,7 @@ from asyncstore.storage.base import (
     OpenUpload,
     PutItem,
     StoredObject,
+    SupportsBareReads,
     SupportsBatch,
     SupportsCopy,
     SupportsOpenUploads,
@@ -75,6 +76,8 @@ class Faulty(StorageWrapper):
     def power(self, kind: type[P]) -> P | None:
         if kind is SupportsBatch and (batch := self._inner.power(SupportsBatch)) is not None:
             return cast("P", _FaultyBatch(batch, self.script))
+        if kind is SupportsBareReads and (bare := self._inner.power(SupportsBareReads)) is not None:
+            return cast("P", _FaultyBareReads(bare, self.script))
         if kind is SupportsCopy and (copy := self._inner.power(SupportsCopy)) is not None:
             return cast("P", _FaultyCopy(copy, self.script))
         if kind is SupportsOpenUploads and (uploads := self._inner.power(SupportsOpenUploads)) is not None:
@@ -201,6 +204,15 @@ class _FaultyBatch:
 
     async def put_batch(self, items: Sequence[PutItem], *, mode: WriteMode = "overwrite") -> list[ObjectMeta | None]:
         return await self._script.call("put_batch", "", partial(self._inner.put_batch, items, mode=mode))
+
+
+class _FaultyBareReads:
+    def __init__(self, inner: SupportsBareReads, script: FaultScript) -> None:
+        self._inner = inner
+        self._script = script
+
+    async def read_bodies(self, paths: Sequence[str], *, max_bytes: int) -> list[bytes | int | None]:
+        return await self._script.call("read_bodies", "", partial(self._inner.read_bodies, paths, max_bytes=max_bytes))
 
 
 class _FaultyCopy:

@@ -16,6 +16,7 @@ from asyncstore.storage.base import (
     OpenUpload,
     PutItem,
     StoredObject,
+    SupportsBareReads,
     SupportsBatch,
     SupportsCopy,
     SupportsOpenUploads,
@@ -94,6 +95,8 @@ class Latency(StorageWrapper):
     def power(self, kind: type[P]) -> P | None:
         if kind is SupportsBatch and (batch := self._inner.power(SupportsBatch)) is not None:
             return cast("P", _SlowBatch(batch, self))
+        if kind is SupportsBareReads and (bare := self._inner.power(SupportsBareReads)) is not None:
+            return cast("P", _SlowBareReads(bare, self))
         if kind is SupportsCopy and (copy := self._inner.power(SupportsCopy)) is not None:
             return cast("P", _SlowCopy(copy, self))
         if kind is SupportsOpenUploads and (uploads := self._inner.power(SupportsOpenUploads)) is not None:
@@ -162,6 +165,18 @@ class _SlowBatch:
     async def put_batch(self, items: Sequence[PutItem], *, mode: WriteMode = "overwrite") -> list[ObjectMeta | None]:
         await self._latency.request(sum(len(item.data) for item in items))
         return await self._inner.put_batch(items, mode=mode)
+
+
+class _SlowBareReads:
+    def __init__(self, inner: SupportsBareReads, latency: Latency) -> None:
+        self._inner = inner
+        self._latency = latency
+
+    async def read_bodies(self, paths: Sequence[str], *, max_bytes: int) -> list[bytes | int | None]:
+        await self._latency.request()
+        bodies = await self._inner.read_bodies(paths, max_bytes=max_bytes)
+        await self._latency.body(sum(len(body) for body in bodies if isinstance(body, bytes)))
+        return bodies
 
 
 class _SlowCopy:

@@ -18,6 +18,8 @@ Lack: TypeAlias = Literal[
     "visible leftovers",  # the raw hooks see open uploads and temporary objects
 ]
 
+Ability: TypeAlias = Literal["batch", "bare reads", "copy", "open uploads"]
+
 
 @dataclass(frozen=True, slots=True)
 class Traits:
@@ -25,8 +27,7 @@ class Traits:
 
     name: str
     lacks: Mapping[Lack, str] = field(default_factory=lambda: MappingProxyType[Lack, str]({}))
-    batch: bool = False
-    copy: bool = False
+    abilities: frozenset[Ability] = frozenset()
     listed: int = 1100
     """Objects in a long listing: more than any server sends in one reply."""
     rounds: int = 20
@@ -45,11 +46,16 @@ _FLAT = "the names are flat: 'a' and 'a/b' are two objects that know nothing of 
 MEMORY: Final = Traits(
     "memory",
     lacks={"shared by pickle": "the objects belong to the runtime, which pickles as its limits"},
-    batch=True,
-    copy=True,
+    abilities=frozenset({"batch", "copy"}),
 )
-LOCAL: Final = Traits("local", batch=True, copy=True)
-MOTO: Final = Traits("moto", lacks={"exclusive names": _FLAT}, copy=True, listed=1001, sweep=12)
+LOCAL: Final = Traits("local", abilities=frozenset({"batch", "bare reads", "copy"}))
+MOTO: Final = Traits(
+    "moto",
+    lacks={"exclusive names": _FLAT},
+    abilities=frozenset({"copy", "open uploads"}),
+    listed=1001,
+    sweep=12,
+)
 RCLONE: Final = Traits(
     "rclone",
     lacks={
@@ -57,14 +63,14 @@ RCLONE: Final = Traits(
         "atomic create": "rclone serve s3 1.75 ignores If-None-Match and overwrites",
         "atomic create by parts": "rclone serve s3 1.75 ignores If-None-Match on CompleteMultipartUpload too",
     },
-    copy=True,
+    abilities=frozenset({"copy", "open uploads"}),
 )
-AZURITE: Final = Traits("azurite", lacks={"exclusive names": _FLAT}, copy=True, sweep=12)
+AZURITE: Final = Traits("azurite", lacks={"exclusive names": _FLAT}, abilities=frozenset({"copy"}), sweep=12)
 FAKE_GCS: Final = Traits(
     "fake-gcs",
     lacks={
         "exclusive names": _FLAT,
         "atomic create by parts": "fake-gcs-server ignores ifGenerationMatch=0 in compose",
     },
-    copy=True,
+    abilities=frozenset({"copy"}),
 )

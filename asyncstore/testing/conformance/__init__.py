@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from asyncstore.testing.conformance.abilities import BatchCases, CopyCases
+from asyncstore.testing.conformance.abilities import BareReadCases, BatchCases, CopyCases, OpenUploadCases
 from asyncstore.testing.conformance.absence import AbsenceCases
 from asyncstore.testing.conformance.attributes import AttributeCases
 from asyncstore.testing.conformance.behind import BehindCases
@@ -50,7 +50,9 @@ class StorageConformance(
     RaceCases,
     MultipartCases,
     BatchCases,
+    BareReadCases,
     CopyCases,
+    OpenUploadCases,
     ConcurrencyCases,
     CancellationCases,
     BehindCases,
