@@ -40,7 +40,7 @@ class MetaflowStore:
     def _run(self, command: str, scratch: str, *rest: str) -> Any:
         done = subprocess.run(
             [self.python, DRIVER, command, self.root, self.prefix, scratch, *rest],
-            env={**_plain_environ(), "TMPDIR": scratch, **self.environ},
+            env={**plain_environ(), "TMPDIR": scratch, **self.environ},
             cwd=scratch,
             capture_output=True,
             text=True,
@@ -49,7 +49,7 @@ class MetaflowStore:
         return json.loads(done.stdout)
 
 
-def _plain_environ() -> dict[str, str]:
+def plain_environ() -> dict[str, str]:
     # What the developer has set up for real clusters must not reach Metaflow under test.
     return {
         name: value
