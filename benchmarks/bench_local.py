@@ -1,6 +1,7 @@
 """How fast are saves and loads on local disk, against Metaflow's own datastore?
 
-    python -m benchmarks.bench_local [--quick] [--repeats N] [--disk DIR] [--durability D] [--output FILE] [--markdown]
+    python -m benchmarks.bench_local [--quick] [--only CASE] [--repeats N] [--disk DIR] [--durability D]
+        [--output FILE] [--markdown]
 
 Metaflow comes from PyPI, in an environment of its own that the tests' installer makes. Nothing else should run on the
 machine; the load at the start is kept with the result.
@@ -47,7 +48,8 @@ def main() -> None:
         places = {"disk": Path(disk)}
         if os.path.isdir("/dev/shm"):
             places = {"tmpfs": Path("/dev/shm"), **places}
-        result = run_stores("local", rivals, QUICK if options.quick else CASES, places, repeats=options.repeats)
+        cases = [case for case in (QUICK if options.quick else CASES) if options.only in case.name]
+        result = run_stores("local", rivals, cases, places, repeats=options.repeats)
     if options.output:
         result.write(options.output)
     print_table(result, Console(width=None if sys.stdout.isatty() else 200))
@@ -60,6 +62,7 @@ def _options() -> argparse.Namespace:
         prog="python -m benchmarks.bench_local", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--quick", action="store_true", help="small cases: does the benchmark itself work?")
+    parser.add_argument("--only", default="", help="only cases whose name has this text")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--disk", type=Path, help="a directory on the disk to measure (default: the temporary one)")
     parser.add_argument("--durability", choices=["fast", "safe", "paranoid"], default="fast")
