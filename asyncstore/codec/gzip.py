@@ -21,6 +21,7 @@ VERSION = 1
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"
 _MAGIC = _HEADER[:2]
 _LAST_BLOCK = b"\x03\x00"  # an empty final block, after pieces that are none
+_FLUSH = b"\x00\x00\x00\xff\xff"  # an empty stored block, with which every piece ends as after a sync flush
 _CHECKS = struct.Struct("<II")
 _STORED = struct.Struct("<BHH")
 _STORED_BYTES = 0xFFFF  # the most that a stored block of deflate holds
@@ -154,7 +155,8 @@ class _GzipDecoder:
 
 
 def _stored_size(size: int) -> int:
-    return size + _STORED.size * -(-size // _STORED_BYTES)
+    """Return the bytes of a piece of ``size`` bytes in stored blocks; nothing is no piece."""
+    return size + _STORED.size * -(-size // _STORED_BYTES) + len(_FLUSH) if size else 0
 
 
 def _store(data: Buffer) -> bytes:
@@ -163,7 +165,7 @@ def _store(data: Buffer) -> bytes:
     for at in range(0, len(view), _STORED_BYTES):
         block = view[at : at + _STORED_BYTES]
         blocks += (_STORED.pack(0, len(block), len(block) ^ 0xFFFF), block)
-    return b"".join(blocks)
+    return b"".join((*blocks, _FLUSH))
 
 
 def _check_size(size: int, max_size: int) -> None:
