@@ -50,6 +50,15 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the oldest releases that pyproject.toml allows."""
+    session.install("uv")
+    options = ("--resolution", "lowest-direct", "--python", f"{session.bin}/python", "--group", "tests")
+    session.run("uv", "pip", "install", *options, "-e", EVERYTHING)
+    session.run("pytest", "-m", "not slow", *session.posargs)
+
+
+@nox.session(default=False)
 def conformance(session: nox.Session) -> None:
     """Run the shipped suites over every backend, with real servers."""
     _install(session, "tests", "-e", EVERYTHING)

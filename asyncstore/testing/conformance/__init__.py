@@ -1,12 +1,12 @@
 """The storage contract as a suite, which every backend and every wrapper passes whole.
 
-A backend joins with a fixture::
+A backend joins with a fixture:
 
-    class TestMyStorage(StorageConformance):
-        @pytest.fixture
-        async def harness(self):
-            async with Runtime() as runtime:
-                yield Harness(MyStorage("x", runtime=runtime), MyRawAccess("x"), Traits("mine"))
+>>> class TestMyStorage(StorageConformance):
+...     @pytest.fixture
+...     async def harness(self) -> AsyncGenerator[Harness]:
+...         async with Runtime() as runtime:
+...             yield Harness(MyStorage("x", runtime=runtime), MyRawAccess("x"), Traits("mine"))
 
 What its server cannot do is a row in `asyncstore.testing.traits`, with the reason; no case is overridden or skipped.
 Call ``pytest.register_assert_rewrite("asyncstore.testing")`` in ``conftest.py`` to see values in failed asserts.
