@@ -6,6 +6,7 @@ Follows the replies of Netflix' metadata service 2.5, whose error bodies have fo
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from time import time
@@ -41,11 +42,16 @@ def is_out_of_range(status: int, text: str) -> bool:
 
 
 def error_for(
-    method: str, status: int, text: str, where: str, retry_after: str | None = None
+    method: str,
+    status: int,
+    text: str,
+    where: str,
+    retry_after: str | None = None,
+    hide: Callable[[str], str] = str,
 ) -> MetadataError | TaskNotFoundError:
-    """Return the error that a reply of 300 and above stands for."""
+    """Return the error that a reply of 300 and above stands for; ``hide`` takes credentials out of what it says."""
     what = f"{method} {where}: HTTP {status}{_phrase(status)}"
-    said = explain(text)
+    said = hide(explain(text))
     detail = f"{what}: {said}" if said else what
     context: dict[str, Any] = {"operation": method, "where": where}
     if status in _LATER or _is_fault_of_reading(method, status, text):

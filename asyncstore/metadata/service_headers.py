@@ -77,6 +77,12 @@ def check_headers(headers: Mapping[str, Any]) -> dict[str, str]:
     return dict(headers)
 
 
+def secrets_in(values: Iterable[str]) -> frozenset[str]:
+    """Return what must not be shown of headers: each value, and its parts, such as the token after ``Bearer``."""
+    whole = list(values)
+    return frozenset(whole).union(*(value.split() for value in whole)) - {"Basic", "Bearer"}
+
+
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Return ``text`` without the values of headers, should a gateway have echoed them."""
     for secret in sorted(secrets, key=len, reverse=True):

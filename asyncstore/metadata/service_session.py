@@ -16,7 +16,7 @@ from yarl import URL
 
 from asyncstore.concurrency import CLEANUP_SECONDS, ThreadPool
 from asyncstore.errors import ConfigError, MetadataError, MetadataUnavailableError
-from asyncstore.metadata.service_headers import HeaderSource, check_headers, redact
+from asyncstore.metadata.service_headers import HeaderSource, check_headers, redact, secrets_in
 from asyncstore.metadata.service_url import ServiceUrl
 from asyncstore.types import KIB, MIB, Timeouts
 
@@ -184,7 +184,7 @@ class _Open:
     ) -> None:
         self.proxy = proxy
         self.places, self.beats = anyio.Semaphore(connections), anyio.Semaphore(connections)
-        self.secrets = frozenset(headers.values()) | frozenset((url.userinfo or "").split(":", 1)) - {""}
+        self.secrets = secrets_in([*headers.values(), *(url.userinfo or "").split(":", 1)])
         self._owner = (os.getpid(), asyncio.get_running_loop())
         self.session = aiohttp.ClientSession(
             # Waiting for a place is not part of a request's deadline, so places are counted above.

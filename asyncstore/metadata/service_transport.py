@@ -101,8 +101,8 @@ class ServiceTransport:
 
     def error(self, method: str, path: str, reply: Reply) -> AsyncStoreError:
         """Return the error that a reply of 300 and above stands for."""
-        text = self._session.redact(reply.text)
-        return error_for(method, reply.status, text, f"{self.base}{path}", reply.headers.get("Retry-After"))
+        retry_after = reply.headers.get("Retry-After")
+        return error_for(method, reply.status, reply.text, f"{self.base}{path}", retry_after, self._session.redact)
 
     async def aclose(self) -> None:
         """Close the session."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -52,12 +53,23 @@ class ReplayServer:
         self.url = ""
         self.received: list[Received] = []
         self.faults: list[Fault] = []
+        self.seconds = 0.0  # that each answer takes
+        self.now = self.most = 0  # requests under way
 
     @property
     def lines(self) -> list[str]:
         return [request.line for request in self.received]
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.sleep(self.seconds)
+            return await self.reply(request)
+        finally:
+            self.now -= 1
+
+    async def reply(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path.removeprefix(self.prefix)
         query = [(key, value) for key, value in request.query.items()]
         received = Received(request.method, path, query, request.headers, await request.text())
@@ -67,11 +79,12 @@ class ReplayServer:
             await asyncio.Event().wait()
         if fault is not None and fault.kind == "refuse":
             return self.drop(request)
-        answer = self.service.handle(received.method, path, query, received.text)
-        if fault is not None and fault.kind == "lose":
-            return self.drop(request)
         if fault is not None and fault.kind == "answer":
             answer = fault.answer
+        else:
+            answer = self.service.handle(received.method, path, query, received.text)
+        if fault is not None and fault.kind == "lose":
+            return self.drop(request)
         content = answer.content().encode()
         headers = {"Content-Type": "text/plain; charset=utf-8", **answer.headers}
         if fault is not None and fault.kind == "cut":
@@ -100,13 +113,15 @@ class ReplayServer:
 
 
 @asynccontextmanager
-async def serve(service: Service | None = None, *, prefix: str = "") -> AsyncGenerator[ReplayServer]:
+async def serve(
+    service: Service | None = None, *, prefix: str = "", context: ssl.SSLContext | None = None
+) -> AsyncGenerator[ReplayServer]:
     """Run a server on a free port of the loopback."""
     server = ReplayServer(service or Service(), prefix)
     runner = web.ServerRunner(web.Server(server.answer), shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
         await site.start()
         server.url = f"{site.name}{prefix}"
         yield server
