@@ -524,12 +524,14 @@ from asyncstore.metadata.service import ServiceMetadataProvider
 from asyncstore.metadata.system import SystemInfo
 
 provider = ServiceMetadataProvider(sys.argv[1], headers={}, system=SystemInfo("u"))
-print(anyio.run(provider.new_run_id, "F"))
-print(anyio.run(provider.new_run_id, "F"))
-sys.stdout.flush()
+
+def run():
+    os.write(1, (anyio.run(provider.new_run_id, "F") + chr(10)).encode())
+
+run()
+run()
 child = os.fork()
-print(anyio.run(provider.new_run_id, "F"))
-sys.stdout.flush()
+run()
 if child == 0:
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
