@@ -22,6 +22,10 @@ BLOB_DIRECTORY = "data"
 OLD_BLOB_PREFIX = "r_"
 
 
+# What almost all paths look like; the rules below would let each of these pass.
+_PLAIN_PATH = re.compile(r"(?:[0-9A-Za-z][0-9A-Za-z_-]{0,249}/)*[0-9A-Za-z][0-9A-Za-z_-]{0,249}").fullmatch
+
+
 def join_path(*parts: str) -> str:
     """Join path pieces with one '/' between them, leaving out empty pieces."""
     return "/".join(piece for piece in (part.strip("/") for part in parts) if piece)
@@ -34,7 +38,8 @@ def check_path(path: str) -> str:
     suffix), not '.' or '..', without NUL or backslash (a separator on Windows), and neither ``_meta`` nor
     ``.asyncstore``; the last one does not end in ``_meta``, or it would be taken for a sidecar. No drive letter.
     """
-    check_directory(path)
+    if _PLAIN_PATH(path) is None:
+        check_directory(path)
     if path == "":
         raise InvalidNameError("an object needs a path; '' is the root", where=path)
     if path.endswith(SIDECAR_SUFFIX):

@@ -1,4 +1,8 @@
+from collections.abc import Callable
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asyncstore.errors import InvalidNameError
 from asyncstore.layout import blob_path, check_directory, check_path, split_blob_path
@@ -38,6 +42,19 @@ def test_illegal_paths_are_refused_with_the_path_named(path: str) -> None:
     with pytest.raises(InvalidNameError) as caught:
         check_path(path)
     assert caught.value.where == path
+
+
+@given(st.text("aZ0-_./:\\ ü\n\0", max_size=12) | st.integers(248, 252).map(lambda size: "d/" + "a" * size))
+def test_plain_paths_pass_the_same_rules_as_all_others(path: str) -> None:
+    def allowed(check: Callable[[str], str]) -> bool:
+        try:
+            check(path)
+        except InvalidNameError:
+            return False
+        return True
+
+    # A directory never takes the short way of `check_path`.
+    assert allowed(check_path) == (allowed(check_directory) and path != "" and not path.endswith("_meta"))
 
 
 def test_the_root_is_a_directory_and_not_an_object() -> None:

@@ -35,7 +35,8 @@ class Locks:
 
     def take(self, fd: int, path: str) -> int:
         """Wait for the lock of the directory ``path``, open as ``fd``; return the descriptor that holds it."""
-        return _poll(lambda: self.try_take(fd, path))
+        held = self.try_take(fd, path)
+        return _poll(lambda: self.try_take(fd, path)) if held is None else held
 
     def give(self, fd: int, held: int) -> None:
         """Release what `take` returned for ``fd``."""

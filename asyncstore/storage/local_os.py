@@ -166,11 +166,15 @@ class OsCalls:
         fcntl.flock(fd, fcntl.LOCK_UN)
 
 
+def size_of(data: Buffer) -> int:
+    """Return the bytes of a buffer, whatever its items are."""
+    return memoryview(data).nbytes if isinstance(data, memoryview) else len(data)
+
+
 def write_all(calls: OsCalls, fd: int, data: Buffer) -> None:
     """Write the whole of ``data``; a kernel may take less than it is given."""
     written = calls.write(fd, data)
-    size = memoryview(data).nbytes
-    if written < size:
+    if written < size_of(data):
         pwrite_all(calls, fd, memoryview(data).cast("B")[written:], written)
 
 

@@ -6,12 +6,11 @@ import contextlib
 import errno
 import os
 import stat
-from dataclasses import dataclass
 
 from asyncstore.layout import sidecar_path
 from asyncstore.storage.local_errors import is_directory, refused_link
 from asyncstore.storage.local_get import read_sidecar
-from asyncstore.storage.local_os import UNSUPPORTED, OsCalls, same_inode, write_all, written_lately
+from asyncstore.storage.local_os import UNSUPPORTED, OsCalls, same_inode, size_of, write_all, written_lately
 from asyncstore.storage.local_sync import Sync
 from asyncstore.storage.local_tmp import Temporaries
 from asyncstore.types import Attributes, Buffer, WriteMode
@@ -19,7 +18,6 @@ from asyncstore.types import Attributes, Buffer, WriteMode
 _NO_LINKS = UNSUPPORTED | {errno.EPERM, errno.EMLINK}
 
 
-@dataclass(slots=True, eq=False)
 class Placement:
     """One object on its way: ``data`` is its body's content, ``text`` its sidecar's (None: it has none).
 
@@ -27,27 +25,37 @@ class Placement:
     removes it if it does not get its name.
     """
 
-    path: str
-    data: Buffer | None
-    text: bytes | None
-    attributes: Attributes
+    # Defaults of the class: most writes need few of these, and there are many writes.
+    directory = -1
+    """Descriptor of its directory, while that is open."""
     body: str | None = None
     body_status: os.stat_result | None = None
-    name: str = ""
-    directory: int = -1
-    replaces: bool = False
-    keeps_sidecar: bool = False
+    replaces = False
+    keeps_sidecar = False
     sidecar: str | None = None
     sidecar_status: os.stat_result | None = None
     old_sidecar: str | None = None
-    found_fresh: bool = False
-    done: bool = False
-    written: bool = False
+    found = False
+    """It was in place already, and is left as it was."""
+    found_fresh = False
+    """The same, and it may not be on the disk."""
+    written = False
+
+    def __init__(self, path: str, data: Buffer | None, text: bytes | None, attributes: Attributes) -> None:
+        self.path = path
+        self.data = data
+        self.text = text
+        self.attributes = attributes
+        self.parent, _, self.name = path.rpartition("/")
 
     @property
     def size(self) -> int:
         """Bytes of the body that are still to be written."""
-        return 0 if self.data is None else memoryview(self.data).nbytes
+        return 0 if self.data is None else size_of(self.data)
+
+    @property
+    def finished(self) -> bool:
+        return self.written or self.found
 
 
 class Placer:
@@ -74,6 +82,15 @@ class Placer:
         self.at = ""
         """Path of the object whose step was taken last: what a failure is about."""
 
+    def put(self, item: Placement) -> None:
+        """Take all steps at once, where nothing has to reach the disk in between."""
+        if self.admit(item):
+            if item.replaces:
+                self.clear(item)
+            if not item.keeps_sidecar:
+                self.place_sidecar(item)
+            self.publish(item)
+
     def stage(self, item: Placement) -> None:
         """Write the body to a temporary file, unless that is done."""
         self.at = item.path
@@ -85,13 +102,11 @@ class Placer:
 
     def admit(self, item: Placement) -> bool:
         """Say whether the object is to be written; decide what becomes of an old body and sidecar."""
-        item.replaces = item.keeps_sidecar = False
-        present = self.present(item)
-        if present and self.create:
-            item.done = True
-            return False
-        self.stage(item)
-        if present:
+        if self.present(item):
+            if self.create:
+                item.found = True
+                return False
+            self.stage(item)
             old = read_sidecar(self._calls, item.directory, item.name, follow=self._follow)
             item.keeps_sidecar = old == item.text
             item.replaces = not item.keeps_sidecar
@@ -102,6 +117,9 @@ class Placer:
                 name = self._temporaries.name()
                 self._write(name, self._temporaries.open(), item.text, item.path)
                 item.sidecar = name
+        else:
+            item.replaces = item.keeps_sidecar = False
+            self.stage(item)
         return True
 
     def present(self, item: Placement) -> bool:
@@ -166,6 +184,7 @@ class Placer:
                 if self.present(item):
                     # A writer that takes no lock was faster: the object is its own, and so is the sidecar.
                     self._give_back_sidecar(item)
+                    item.found = True
                     return
         else:
             self._calls.rename(item.body, source, item.name, item.directory)

@@ -11,8 +11,9 @@ import contextlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import TypeAlias, TypeVar
 
 from asyncstore.errors import AlreadyExistsError
 from asyncstore.layout import check_path, sidecar_path
@@ -29,6 +30,7 @@ from asyncstore.storage.local_tmp import Temporaries
 from asyncstore.types import Attributes, Buffer, Durability, ObjectMeta, WriteMode
 
 T = TypeVar("T")
+_Write: TypeAlias = Callable[[Directories, Placer, list[list[Placement]], Sync], None]
 
 _TRIES = 5
 _TOGETHER_ITEMS = 16
@@ -41,11 +43,7 @@ def placement(path: str, data: Buffer | None, attributes: Attributes | None) -> 
     """Return a write that is to be done, or raise for an illegal path or attributes."""
     text = encode_attributes(attributes)
     return Placement(
-        path=check_path(path),
-        data=data,
-        text=None if text is None else text.encode(),
-        attributes={} if attributes is None else dict(attributes),
-        name=path.rpartition("/")[2],
+        check_path(path), data, None if text is None else text.encode(), {} if attributes is None else dict(attributes)
     )
 
 
@@ -69,7 +67,7 @@ class LocalWrites:
         self.file_mode = file_mode
         self._follow = follow
         self._settled: set[str] = set()
-        self._together = threading.Lock()
+        self._one_at_a_time = threading.Lock()
         self.temporaries = Temporaries(calls, root, locks, follow=follow)
 
     def put(self, items: Sequence[PutItem], mode: WriteMode) -> list[ObjectMeta | None]:
@@ -135,13 +133,15 @@ class LocalWrites:
         """Give each its name in turn; ``written`` tells which got it."""
         waiting = wanted
         while waiting:
-            # A path that comes twice in a batch is written twice, one after the other.
-            groups: dict[str, dict[str, Placement]] = {}
+            groups: dict[str, list[Placement]] = {}
+            seen: set[str] = set()
             again: list[Placement] = []
             for item in waiting:
-                group = groups.setdefault(item.path.rpartition("/")[0], {})
-                if group.setdefault(item.name, item) is not item:
-                    again.append(item)
+                if item.path in seen:
+                    again.append(item)  # once the one before is written
+                    continue
+                seen.add(item.path)
+                groups.setdefault(item.parent, []).append(item)
             self._place(groups, mode)
             waiting = again
 
@@ -171,9 +171,8 @@ class LocalWrites:
         except OSError as error:
             raise translate(error, "delete", os.path.join(self._root, path)) from error
 
-    def _place(self, groups: dict[str, dict[str, Placement]], mode: WriteMode) -> None:
-        items = [item for group in groups.values() for item in group.values()]
-        sync = self._sync(len(items))
+    def _place(self, groups: dict[str, list[Placement]], mode: WriteMode) -> None:
+        sync = self._sync(sum(map(len, groups.values())))
         placer = Placer(
             self._calls,
             self._root,
@@ -183,17 +182,26 @@ class LocalWrites:
             follow=self._follow,
             mode=mode,
         )
+        # Locks are taken in this order by all writers.
+        names = sorted(groups)
         try:
             with Directories(self._calls, self._root, follow=self._follow, operation="put") as directories:
-                for chosen in self._rounds(groups, sync):
-                    self._try(directories, placer, {name: groups[name] for name in chosen}, sync)
+                if sync.everything:
+                    for start in range(0, len(names), _TOGETHER_DIRECTORIES):
+                        chosen = [groups[name] for name in names[start : start + _TOGETHER_DIRECTORIES]]
+                        self._try(self._together, directories, placer, chosen, sync)
+                else:
+                    for name in names:
+                        self._try(self._alone, directories, placer, [groups[name]], sync)
                 if sync.durable:
-                    self._settle(directories, groups, sync)
+                    self._settle(directories, names, sync)
         except OSError as error:
             raise translate(error, "put", os.path.join(self._root, placer.at)) from error
         finally:
-            for item in items:
-                placer.discard(item)
+            for group in groups.values():
+                for item in group:
+                    if not item.written or item.old_sidecar is not None:
+                        placer.discard(item)
 
     def _sync(self, count: int) -> Sync:
         if self._durability == "fast":
@@ -203,69 +211,69 @@ class LocalWrites:
             return SyncTogether(self._calls)
         return SyncEach(self._calls, compare=self._durability == "paranoid")
 
-    def _rounds(self, groups: dict[str, dict[str, Placement]], sync: Sync) -> Iterator[Sequence[str]]:
-        """Give the directories that are locked at once, in an order that all writers keep."""
-        width = _TOGETHER_DIRECTORIES if sync.everything else 1
-        names = sorted(groups)
-        return (names[start : start + width] for start in range(0, len(names), width))
-
     def _try(
-        self, directories: Directories, placer: Placer, groups: dict[str, dict[str, Placement]], sync: Sync
+        self, write: _Write, directories: Directories, placer: Placer, groups: list[list[Placement]], sync: Sync
     ) -> None:
         """Write into directories that somebody may remove meanwhile."""
-        for left in reversed(range(_TRIES)):
-            pending = {
-                directory: items
-                for directory, group in groups.items()
-                if (items := [item for item in group.values() if not (item.done or item.written)])
-            }
+        for _ in range(_TRIES):
             try:
-                with contextlib.ExitStack() as stack:
-                    self._enter(stack, directories, placer, pending, sync)
-                    self._commit(placer, [item for group in pending.values() for item in group], sync)
+                write(directories, placer, groups, sync)
             except FileNotFoundError:
-                if not left:
-                    raise
                 directories.reset()
                 self._settled.clear()
                 self.temporaries.renew()
-                for group in pending.values():
-                    for item in group:
-                        placer.discard(item)
+                groups = [left for group in groups if (left := [item for item in group if not item.finished])]
+                for item in chain.from_iterable(groups):
+                    placer.discard(item)
             else:
                 return
+        write(directories, placer, groups, sync)
 
-    def _enter(
-        self,
-        stack: contextlib.ExitStack,
-        directories: Directories,
-        placer: Placer,
-        groups: dict[str, list[Placement]],
-        sync: Sync,
-    ) -> None:
-        """Open and lock directories, and write beforehand what would keep others waiting for the lock."""
-        if len(groups) > 1:
-            # Two threads in here would put the same file system on the disk twice, and hold twice the descriptors.
-            stack.enter_context(self._together)
-        opened: list[tuple[str, int]] = []
-        for directory, items in groups.items():
+    def _alone(self, directories: Directories, placer: Placer, groups: list[list[Placement]], sync: Sync) -> None:
+        """Write into one directory."""
+        for items in groups:
+            directory = items[0].parent
             placer.at = items[0].path
             fd = directories.make(directory)
-            if len(groups) > 1:
-                stack.callback(self._calls.close, directories.detach())
-            opened.append((directory, fd))
-            for item in items:
-                item.directory = fd
-                if (sync.durable or item.size > _EARLY_BYTES) and not (placer.create and placer.present(item)):
-                    placer.stage(item)
-        for directory, fd in opened:
-            placer.at = groups[directory][0].path
-            stack.callback(self._locks.give, fd, self._locks.take(fd, directory))
+            self._prepare(placer, items, fd, sync)
+            held = self._locks.take(fd, directory)
+            try:
+                if sync.durable:
+                    self._commit_durably(placer, items, sync)
+                else:
+                    for item in items:
+                        placer.put(item)
+            finally:
+                self._locks.give(fd, held)
 
-    def _commit(self, placer: Placer, items: Sequence[Placement], sync: Sync) -> None:
-        """Take all items' steps side by side, so that they share what puts them on the disk."""
+    def _together(self, directories: Directories, placer: Placer, groups: list[list[Placement]], sync: Sync) -> None:
+        """Write into several directories, with one wait for the disk for all of them."""
+        with contextlib.ExitStack() as stack:
+            # Two threads in here would put the same file system on the disk twice, and hold twice the descriptors.
+            stack.enter_context(self._one_at_a_time)
+            opened: list[int] = []
+            for items in groups:
+                placer.at = items[0].path
+                fd = directories.make(items[0].parent)
+                stack.callback(self._calls.close, directories.detach())
+                opened.append(fd)
+                self._prepare(placer, items, fd, sync)
+            for fd, items in zip(opened, groups, strict=True):
+                placer.at = items[0].path
+                stack.callback(self._locks.give, fd, self._locks.take(fd, items[0].parent))
+            self._commit_durably(placer, list(chain.from_iterable(groups)), sync)
+
+    def _prepare(self, placer: Placer, items: list[Placement], fd: int, sync: Sync) -> None:
+        """Write beforehand what would keep others waiting for the lock."""
+        for item in items:
+            item.directory = fd
+            if (sync.durable or item.size > _EARLY_BYTES) and not (placer.create and placer.present(item)):
+                placer.stage(item)
+
+    def _commit_durably(self, placer: Placer, items: Sequence[Placement], sync: Sync) -> None:
+        """Take the steps of `Placer.put` for all items side by side, so that they share their waits for the disk."""
         admitted = [item for item in items if placer.admit(item)]
-        found = [item for item in items if item.found_fresh] if sync.durable else []
+        found = [item for item in items if item.found_fresh]
         for item in found:
             placer.keep(item)
         if found:
@@ -282,8 +290,6 @@ class LocalWrites:
             placer.publish(item)
         if admitted:
             sync.names(item.directory for item in admitted)
-        for item in admitted:
-            item.done = True
 
     def _settle(self, directories: Directories, paths: Iterable[str], sync: Sync) -> None:
         """Put the directories' own names on the disk, whoever made them, once in the life of this object."""

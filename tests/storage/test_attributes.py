@@ -71,6 +71,24 @@ def test_what_json_would_change_is_refused_by_name(attributes: Any, named: str) 
         encode_attributes(attributes)
 
 
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"cas_raw": False, "cas_version": 1, "cas_size": 1024},
+        {"cas_raw": True, "cas_version": 1001, "cas_codec": "lz4-frame"},
+        {f"n{number}" * 8: -number for number in range(30)},
+        {"big": 1 << 63, "small": -(1 << 70)},
+        {"flag": True, "float": 1.0, "null": None},
+        {"quote": 'a"b', "line": "a\nb", "back": "\\", "ü": "ü", "empty": "", "": 1, "a b": "c d"},
+        {"x": {"y": [1, True]}},
+    ],
+)
+def test_the_short_way_for_plain_attributes_gives_the_text_of_json_dumps(attributes: dict[str, Any]) -> None:
+    for name, value in attributes.items():
+        assert encode_attributes({name: value}) == json.dumps({name: value})
+    assert encode_attributes(attributes) == json.dumps(attributes)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "1", "null", "\x00", b"\xff\xfe\xfa", "[" * 100_000])
 def test_a_text_that_is_no_json_object_is_an_integrity_error(text: str | bytes) -> None:
     with pytest.raises(IntegrityError):
