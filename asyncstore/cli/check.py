@@ -18,14 +18,20 @@ from asyncstore.cli.storage import open_url, run_async
     asyncstore check s3://bucket/metaflow
     """,
 )
-@click.argument("url", metavar="URL")
-def command(url: str) -> int:
+@click.argument("url", metavar="[URL]", required=False)
+def command(url: str | None) -> int:
     """Read every blob of every flow below a URL and compare its content with its key.
+
+    Without URL, this is the datastore that Metaflow would use in the current directory.
 
     Prints a line for each blob that is damaged or unreadable, with path, key and cause, and then the totals. Ends
     with 0 if all is well, 1 if there is damage, and 3 if something could not be checked.
     """
-    return run_async(lambda: _check(url))
+    from asyncstore.config import load_config
+    from asyncstore.maintain.root import configured_root
+
+    root = configured_root(load_config()) if url is None else url
+    return run_async(lambda: _check(root))
 
 
 async def _check(url: str) -> int:

@@ -29,6 +29,19 @@ def test_the_golden_datastore_is_clean(cli: Cli, tmp_path: Path) -> None:
     assert len(expected()["blobs"]) == 132
 
 
+def test_without_a_url_metaflows_own_datastore_is_checked(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(tmp_path, below=BLOBS)
+    (tmp_path / "src").mkdir()
+    monkeypatch.chdir(tmp_path / "src")
+    assert cli("check").lines[-1].startswith("132 blobs in 1 store, ")
+    monkeypatch.setenv("METAFLOW_DEFAULT_DATASTORE", "s3")
+    done = cli("check")
+    assert (done.code, done.out) == (2, "")
+    assert "set METAFLOW_DATASTORE_SYSROOT_S3, or give a URL" in done.err
+
+
 def test_exactly_the_damaged_blobs_are_named_with_path_key_and_cause(cli: Cli, tmp_path: Path) -> None:
     root = extract(tmp_path, below=BLOBS)
     files = [root / blob["stored_file"] for _, blob in sorted(expected()["blobs"].items())]
