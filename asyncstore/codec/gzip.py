@@ -19,7 +19,7 @@ VERSION = 1
 
 # RFC 1952: magic, deflate, no flags, mtime 0 (the same content gives the same bytes), fastest, unknown system.
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"
-_MAGIC = _HEADER[:2]
+_FLAGS = 3  # index of the header's byte that says which fields follow
 _LAST_BLOCK = b"\x03\x00"  # an empty final block, after pieces that are none
 _FLUSH = b"\x00\x00\x00\xff\xff"  # an empty stored block, with which every piece ends as after a sync flush
 _CHECKS = struct.Struct("<II")
@@ -112,6 +112,7 @@ class _GzipDecoder:
     def __init__(self, deflate: Deflate, *, after_member: bool = False) -> None:
         self._deflate = deflate
         self._after_member = after_member
+        self._start = b""  # of a member whose flags have not come yet
         self._member: Decompressor | None = None
 
     def decode(self, data: Buffer) -> Iterator[bytes]:
@@ -124,20 +125,26 @@ class _GzipDecoder:
                 else:
                     rest = yield from self._read_member(self._member, rest)
 
-    def _open_member(self, rest: Buffer) -> Buffer:
-        if self._after_member:
-            rest = bytes(rest).lstrip(b"\x00")
-            if rest[:1] not in {b"", _MAGIC[:1]}:
-                raise CodecError("stored bytes go on after the end of the gzip stream")
-        if rest:
-            self._member = self._deflate.decompressobj(_GZIP)
-        return rest
+    def _open_member(self, rest: Buffer) -> bytes:
+        start = self._start + bytes(rest)
+        if self._after_member and not self._start:
+            start = start.lstrip(b"\x00")
+        if self._after_member and start[:1] not in {b"", _HEADER[:1]}:
+            raise CodecError("stored bytes go on after the end of the gzip stream")
+        if len(start) <= _FLAGS:
+            self._start = start
+            return b""
+        self._start = b""
+        # isal 1.9 loses its place in a header with a name or another field that comes in pieces.
+        deflate = ZLIB if start[_FLAGS] else self._deflate
+        self._member = deflate.decompressobj(_GZIP)
+        return start
 
     def _read_member(self, member: Decompressor, rest: Buffer) -> Generator[bytes, None, bytes]:
         while True:
             try:
                 content = member.decompress(rest, _PIECE_OUT)
-            except self._deflate.error as error:
+            except (self._deflate.error, ZLIB.error) as error:
                 raise _damaged(error) from error
             if content:
                 yield content
@@ -150,7 +157,7 @@ class _GzipDecoder:
                 return rest
 
     def finish(self) -> None:
-        if self._member is not None or not self._after_member:
+        if self._member is not None or self._start or not self._after_member:
             raise _truncated()
 
 

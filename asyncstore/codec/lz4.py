@@ -135,8 +135,6 @@ def _own_blocks(data: Buffer) -> Iterator[Buffer]:
         at = start + (size & ~_NOT_COMPRESSED)
         if at - start > _BLOCK:
             raise CodecError("stored bytes are not a valid LZ4 frame: a block is larger than its header allows")
-        if at > len(view):
-            raise _truncated()
         yield view[start:at] if size & _NOT_COMPRESSED else _decompress_block(view[start:at])
     if start != len(view):
         raise _trailing()

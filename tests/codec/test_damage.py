@@ -54,11 +54,11 @@ def _member_ends(stored: bytes) -> set[int]:
 def test_bytes_after_the_end_are_refused(codec):
     for stored in streams(codec).values():
         for extra in (b"x", b"\x00x", b"garbage" * 10_000):
-            with pytest.raises(CodecError):
+            with pytest.raises(CodecError, match="go on after the end"):
                 codec.decompress(stored + extra, max_size=len(CONTENT))
-            with pytest.raises(CodecError):
+            with pytest.raises(CodecError, match="go on after the end"):
                 decoded(codec, stored + extra)
-            with pytest.raises(CodecError):
+            with pytest.raises(CodecError, match="go on after the end"):
                 decoded(codec, stored + extra, step=1)
 
 

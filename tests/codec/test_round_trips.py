@@ -12,6 +12,7 @@ import lz4.frame
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from isal import isal_zlib
 
 from asyncstore.types import KIB, MIB
 from tests.codec.contents import CODECS, COMPRESSING, decoded, foreign_streams, mixture, noise, stream, text
@@ -100,6 +101,12 @@ def test_streams_of_other_writers_are_read(name, size):
         assert len(stored) >= codec.min_stored_size(size), writer
 
 
+@given(content=st.binary(max_size=600), step=st.integers(1, 60), name=st.sampled_from(COMPRESSING))
+def test_streams_of_other_writers_are_read_however_they_are_cut(content, step, name):
+    for writer, stored in foreign_streams(CODECS[name], content).items():
+        assert decoded(CODECS[name], stored, step=step) == content, writer
+
+
 def test_ten_thousand_gzip_members_are_read():
     stored = b"".join(gzip.compress(b"%d" % number, 1) for number in range(10_000))
     content = b"".join(b"%d" % number for number in range(10_000))
@@ -146,6 +153,22 @@ def test_content_that_does_not_shrink_grows_by_less_than_a_five_thousandth():
     content = noise(3 * MIB)
     for name, codec in CODECS.items():
         assert len(codec.compress(content)) <= len(content) + len(content) // 5000, name
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("gzip", lambda: isal_zlib.decompressobj(31)),
+        ("gzip without isal", lambda: zlib.decompressobj(31)),
+        ("lz4", lz4.frame.LZ4FrameDecompressor),
+    ],
+)
+def test_a_decoder_keeps_no_content_back_when_a_piece_is_full(name, reference):
+    content = bytes(600 * KIB)
+    stored = CODECS[name].compress(content)
+    for size in range(len(stored)):
+        given_by_decoder = sum(len(piece) for piece in CODECS[name].decoder().decode(stored[:size]))
+        assert given_by_decoder >= len(reference().decompress(stored[:size])), size
 
 
 def test_pieces_of_a_decoder_are_bounded(codec):
