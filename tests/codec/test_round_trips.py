@@ -183,3 +183,9 @@ def test_codecs_travel_by_pickle(codec):
     other = pickle.loads(pickle.dumps(codec))
     assert type(other) is type(codec)
     assert other.decompress(codec.compress(b"x" * 1000), max_size=1000) == b"x" * 1000
+
+
+def test_all_of_a_large_lz4_block_is_given_before_the_end_mark_comes():
+    content = bytes(600 * KIB)
+    stored = lz4.frame.compress(content, block_size=lz4.frame.BLOCKSIZE_MAX4MB)
+    assert b"".join(bytes(piece) for piece in CODECS["lz4"].decoder().decode(stored[:-4])) == content
