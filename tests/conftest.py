@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from blockbuster import blockbuster_ctx
 from hypothesis import settings
 
 # Hypothesis must not time its examples: on a loaded machine any single one may be slow.
@@ -30,3 +31,16 @@ def scratch() -> Iterator[Path]:
     memory = "/dev/shm"
     with tempfile.TemporaryDirectory(dir=memory if os.path.isdir(memory) else None, prefix="asyncstore-") as path:
         yield Path(path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_blocks_the_loop() -> Iterator[None]:
+    """Raise `BlockingError` where asyncstore blocks a running loop: files, locks, sockets, sleeps."""
+    # What tests do to look behind a store's back may block.
+    with blockbuster_ctx("asyncstore", excluded_modules=["asyncstore.testing"]) as watch:
+        for name in ("os.path.abspath", "os.getcwd"):
+            watch.functions[name].deactivate()  # the kernel knows the working directory without a disk
+        for name in ("os.listdir", "os.unlink", "os.rmdir"):
+            # Run by the garbage collector, wherever it is, for a store that nobody closed.
+            watch.functions[name].can_block_in("asyncstore/storage/local_tmp.py", "_finish")
+        yield

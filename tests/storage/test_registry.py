@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,12 +43,14 @@ async def test_a_runtime_that_was_given_is_not_closed_with_the_storage() -> None
         own.pool.close()
 
 
-async def test_limits_are_those_of_the_runtime_or_those_given() -> None:
+async def test_limits_are_those_given() -> None:
     async with open_storage("memory://x", limits=Limits(requests=3)) as storage:
         assert storage.runtime.limits.requests == 3
-    async with Runtime() as runtime:
-        with pytest.raises(ConfigError, match="not both"):
-            build_storage("memory://x", runtime=runtime, limits=Limits())
+
+
+def test_a_runtime_and_limits_together_are_refused() -> None:
+    with pytest.raises(ConfigError, match="not both"):
+        build_storage("memory://x", runtime=Runtime(), limits=Limits())
 
 
 async def test_limits_come_from_the_environment_when_none_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,8 +82,8 @@ def test_a_stack_comes_back_from_a_pickle_with_one_runtime() -> None:
 
 
 async def test_the_retry_policy_given_is_kept_also_by_a_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
-    storage = build_storage("memory://x", retry=RetryPolicy(attempts=2, base=0.001))
-    restored = pickle.loads(pickle.dumps(storage))
+    async with open_storage("memory://x", retry=RetryPolicy(attempts=2, base=0.001)) as storage:
+        restored = pickle.loads(pickle.dumps(storage))
     failures = 0
 
     async def fail(self: MemoryStorage, path: str) -> None:
@@ -91,3 +95,17 @@ async def test_the_retry_policy_given_is_kept_also_by_a_pickle(monkeypatch: pyte
     with pytest.raises(StorageUnavailableError):
         await restored.head("a")
     assert failures == 2
+
+
+def test_a_missing_sdk_is_named_with_the_line_that_installs_it() -> None:
+    script = """
+import sys
+sys.modules["aiobotocore"] = sys.modules["aiobotocore.session"] = None
+import asyncstore
+try:
+    asyncstore.build_storage("s3://bucket/x")
+except asyncstore.MissingDependencyError as error:
+    print(error.package, "|", error)
+"""
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert output == ("aiobotocore | s3://bucket/x needs the package aiobotocore: pip install 'asyncstore[s3]'\n")
