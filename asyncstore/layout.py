@@ -246,3 +246,8 @@ def _id(text: str, kind: str) -> str:
     if "/" in text or not text:
         raise InvalidPathspecError(f"{kind} {text!r}: an id is not empty and has no '/'", where=text)
     return check_directory(text)
+
+
+def is_metadata_record(name: str) -> bool:
+    """Say whether a file in a ``_meta`` directory is a record, and not a temporary file or a lock."""
+    return name == SELF_RECORD or bool(split_datum_record_name(name) or split_artifact_record_name(name))
