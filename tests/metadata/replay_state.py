@@ -110,6 +110,7 @@ class Service:
     clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     paged: bool = True
     version: str | None = VERSION
+    wait: float = 10
 
     def __post_init__(self) -> None:
         self.flows: list[Row] = []
@@ -531,7 +532,7 @@ class Service:
 
     def beat(self, row: Row | None) -> Answer:
         taken = row is not None and self.refresh(row)
-        return Answer(200 if taken else 404, json.dumps({"wait_time_in_seconds": 10}))
+        return Answer(200 if taken else 404, json.dumps({"wait_time_in_seconds": self.wait}))
 
 
 def _route(verb: str, path: str, name: str) -> tuple[str, re.Pattern[str], str]:
