@@ -12,7 +12,7 @@ from asyncstore.errors import BlobNotFoundError, IntegrityError, ObjectNotFoundE
 from asyncstore.layout import old_raw_blob_path
 from asyncstore.limits import MemoryAccount
 from asyncstore.storage.transfer import download_window
-from asyncstore.types import MIB, Attributes, Key, ObjectMeta
+from asyncstore.types import MIB, Attributes, Buffer, Key, ObjectMeta
 
 FIRST_READ = 2 * MIB
 """Memory reserved before a blob's size is known; larger ones are asked for again, with their size reserved."""
@@ -99,11 +99,16 @@ async def _fetch_at(
         return Content(len(content), content if keep else None)
 
 
-async def _read(context: CasContext, path: str, *, limit: int) -> tuple[ObjectMeta, bytearray | None]:
+async def _read(context: CasContext, path: str, *, limit: int) -> tuple[ObjectMeta, Buffer | None]:
     """Read an object whole unless it has more than ``limit`` bytes."""
     async with context.storage.get(path) as reader:
-        if reader.meta.size > limit:
+        size = reader.meta.size
+        if size > limit:
             return reader.meta, None
-        stored = bytearray(reader.meta.size)
-        filled = await reader.read_into(memoryview(stored))
-        return reader.meta, stored if filled == len(stored) else stored[:filled]
+        first = await anext(aiter(reader), b"")
+        if len(first) == size:
+            return reader.meta, first  # a copy would cost more than the rest of the load: its pages are fresh
+        stored = bytearray(size)
+        stored[: len(first)] = first
+        filled = len(first) + await reader.read_into(memoryview(stored)[len(first) :])
+        return reader.meta, memoryview(stored)[:filled]
