@@ -44,9 +44,9 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run all tests but the long ones; ARGS go to pytest."""
+    """Run all tests but the long ones, with their coverage; or what ARGS tell pytest, without it."""
     _install(session, "tests", "-e", EVERYTHING)
-    session.run("pytest", "-m", "not slow", "--cov", "--cov-report=term", *session.posargs)
+    session.run("pytest", "-m", "not slow", *(session.posargs or ("--cov", "--cov-report=term")))
 
 
 @nox.session(default=False)

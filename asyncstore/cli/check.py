@@ -50,7 +50,7 @@ async def _check(url: str) -> int:
                     if blob.error is not None:
                         kind = "damaged" if blob.damaged else "unreadable"
                         out.line(f"{kind}  {printable(blob.path)}  {blob.key}  {printable(blob.cause)}")
-    out.line(
+    click.echo(
         f"{count_text(totals.blobs, 'blob')} in {count_text(len(directories), 'store')}, "
         f"{size_text(totals.size)} verified: {totals.damaged:,} damaged, "
         f"{totals.unreadable + totals.unanswered:,} unreadable"

@@ -72,7 +72,7 @@ def size_text(size: float) -> str:
     for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if size >= unit:
             return f"{size / unit:.1f} {name}"
-    return f"{size:.0f} bytes"
+    return count_text(round(size), "byte")
 
 
 def count_text(count: int, one: str, many: str | None = None) -> str:
