@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Awaitable, Callable, Iterable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from random import Random
+from types import MappingProxyType
 from typing import Literal, TypeAlias, TypeVar
 
 import anyio
@@ -110,3 +113,38 @@ class FaultScript:
         if fault.kind == "stall":
             await anyio.sleep_forever()
         return fault.kind == "cut"
+
+
+_TRANSIENT: Mapping[Verb, tuple[Kind, ...]] = MappingProxyType(
+    {
+        "get": ("refuse", "lose", "break", "cut"),
+        "list": ("refuse", "lose", "break"),
+        "create_multipart": ("refuse",),
+        "copy_from": ("refuse",),
+    }
+)
+
+
+class RandomFaults(FaultScript):
+    """Let a share of all calls fail in ways that another attempt mends; the same ones for the same seed and calls.
+
+    What a server leaves behind when the reply to a beginning upload is lost, and a copy that was made twice, no client
+    can settle: these two are only refused.
+    """
+
+    def __init__(self, seed: int, share: float) -> None:
+        super().__init__([])
+        self.fired: Counter[tuple[Verb, Kind]] = Counter()
+        self._random = Random(seed)
+        self._share = share
+
+    def take(self, verb: Verb, path: str) -> Fault | None:
+        if self._random.random() >= self._share:
+            return None
+        kinds = _TRANSIENT.get(verb, ("refuse", "lose"))
+        kind = self._random.choice(kinds)
+        return Fault(verb, kind, at=self._random.choice((0, 1, 7, 1000, 70_000)), path=path)
+
+    def fire(self, fault: Fault) -> AsyncStoreError:
+        self.fired[fault.verb, fault.kind] += 1
+        return fault.error

@@ -33,9 +33,9 @@ class Faulty(StorageWrapper):
     End a test with ``faulty.script.check_fired()``.
     """
 
-    def __init__(self, inner: DataStoreStorage, faults: Iterable[Fault] = ()) -> None:
+    def __init__(self, inner: DataStoreStorage, faults: Iterable[Fault] | FaultScript = ()) -> None:
         super().__init__(inner)
-        self.script = FaultScript(faults)
+        self.script = faults if isinstance(faults, FaultScript) else FaultScript(faults)
 
     async def head(self, path: str) -> ObjectMeta | None:
         return await self.script.call("head", path, partial(self._inner.head, path))

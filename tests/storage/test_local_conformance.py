@@ -21,8 +21,8 @@ class TestLocal(StorageConformance):
         return RUNS[run][0]
 
     @pytest.fixture
-    async def harness(self, run: str, tmp_path: Path) -> AsyncGenerator[Harness]:
-        root = tmp_path / "root"
+    async def harness(self, run: str, scratch: Path) -> AsyncGenerator[Harness]:
+        root = scratch / "root"
         async with Runtime() as runtime:
             storage = RUNS[run][1](LocalStorage(root, runtime=runtime, durability="fast"))
             yield Harness(storage, LocalRaw(root), LOCAL)
