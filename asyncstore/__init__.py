@@ -63,6 +63,17 @@ if TYPE_CHECKING:
         UnpicklableArtifactError,
         UntrustedArtifactError,
     )
+    from asyncstore.metadata.base import MetadataProvider, fetch_objects
+    from asyncstore.metadata.heartbeat import MetadataHeartBeat
+    from asyncstore.metadata.local import LocalMetadataProvider
+    from asyncstore.metadata.local_root import find_local_root
+    from asyncstore.metadata.objects import TagFilter
+    from asyncstore.metadata.records import BeatReply, DataArtifactRecord, MetaDatum, MetaObject
+    from asyncstore.metadata.service import ServiceMetadataProvider
+    from asyncstore.metadata.service_headers import ConfiguredHeaders, EnvironmentHeaders
+    from asyncstore.metadata.sync import sync_local_metadata_from_datastore, sync_local_metadata_to_datastore
+    from asyncstore.metadata.system import SystemInfo
+    from asyncstore.metadata.wheel import TimerWheel
     from asyncstore.runtime import Runtime
     from asyncstore.storage.base import DataStoreStorage
     from asyncstore.storage.registry import build_storage, open_storage
@@ -93,6 +104,7 @@ __all__ = [
     "ArtifactSerializer",
     "AsyncStoreError",
     "Attributes",
+    "BeatReply",
     "BlobCache",
     "BlobNotFoundError",
     "BlobSource",
@@ -104,11 +116,14 @@ __all__ = [
     "CodecError",
     "Config",
     "ConfigError",
+    "ConfiguredHeaders",
     "ContentAddressedStore",
     "CorruptBlobError",
+    "DataArtifactRecord",
     "DataMissingError",
     "DataStoreStorage",
     "Durability",
+    "EnvironmentHeaders",
     "FlowDataStore",
     "ForeachFrame",
     "IncludedFile",
@@ -121,11 +136,16 @@ __all__ = [
     "Key",
     "Limits",
     "ListEntry",
+    "LocalMetadataProvider",
     "MergeConflictError",
     "MergeError",
     "MergeMissingError",
+    "MetaDatum",
+    "MetaObject",
     "MetadataConflictError",
     "MetadataError",
+    "MetadataHeartBeat",
+    "MetadataProvider",
     "MetadataUnavailableError",
     "MetaflowExceptionWrapper",
     "MetaflowSerializer",
@@ -141,11 +161,14 @@ __all__ = [
     "Runtime",
     "SavedBlob",
     "Serialized",
+    "ServiceMetadataProvider",
     "SourceChangedError",
     "StorageError",
     "StorageFullError",
     "StorageTimeoutError",
     "StorageUnavailableError",
+    "SystemInfo",
+    "TagFilter",
     "TaggingError",
     "TaskDataStore",
     "TaskDataStoreSet",
@@ -154,16 +177,21 @@ __all__ = [
     "TaskPath",
     "TaskStateError",
     "Timeouts",
+    "TimerWheel",
     "TrustPolicy",
     "UnpicklableArtifactError",
     "UntrustedArtifactError",
     "WritableTaskDataStore",
     "WriteMode",
     "build_storage",
+    "fetch_objects",
+    "find_local_root",
     "load_config",
     "open_storage",
     "parse_key",
     "save_included",
+    "sync_local_metadata_from_datastore",
+    "sync_local_metadata_to_datastore",
 ]
 
 # The same names once more by module: type checkers read the imports above, Python reads this at run time.
@@ -224,6 +252,39 @@ _NAMES = {
         NamespaceMismatchError NotFoundError ObjectNotFoundError PreconditionFailedError SourceChangedError
         StorageError StorageFullError StorageTimeoutError StorageUnavailableError TaggingError TaskNotFoundError
         TaskStateError UnpicklableArtifactError UntrustedArtifactError
+    """,
+    "asyncstore.metadata.base": """
+        MetadataProvider fetch_objects
+    """,
+    "asyncstore.metadata.heartbeat": """
+        MetadataHeartBeat
+    """,
+    "asyncstore.metadata.local": """
+        LocalMetadataProvider
+    """,
+    "asyncstore.metadata.local_root": """
+        find_local_root
+    """,
+    "asyncstore.metadata.objects": """
+        TagFilter
+    """,
+    "asyncstore.metadata.records": """
+        BeatReply DataArtifactRecord MetaDatum MetaObject
+    """,
+    "asyncstore.metadata.service": """
+        ServiceMetadataProvider
+    """,
+    "asyncstore.metadata.service_headers": """
+        ConfiguredHeaders EnvironmentHeaders
+    """,
+    "asyncstore.metadata.sync": """
+        sync_local_metadata_from_datastore sync_local_metadata_to_datastore
+    """,
+    "asyncstore.metadata.system": """
+        SystemInfo
+    """,
+    "asyncstore.metadata.wheel": """
+        TimerWheel
     """,
     "asyncstore.runtime": """
         Runtime

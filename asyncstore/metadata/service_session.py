@@ -7,12 +7,12 @@ import os
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Final
+from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import aiohttp
 import anyio
-from yarl import URL
 
 from asyncstore.concurrency import CLEANUP_SECONDS, ThreadPool
 from asyncstore.errors import ConfigError, MetadataError, MetadataUnavailableError
@@ -23,6 +23,7 @@ from asyncstore.types import KIB, MIB, Timeouts
 MAX_REPLY: Final = 512 * MIB
 """Largest reply taken, in bytes."""
 _CHUNK: Final = 64 * KIB
+_BEATS_PER_CONNECTION: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Reply:
 
 
 class ServiceSession:
-    """Sends requests, at most ``connections`` at once and as many heartbeats.
+    """Sends requests, at most ``connections`` at once, and a few times as many heartbeats, which are small.
 
     Opened at the first request, and anew after a fork or on another event loop.
     """
@@ -87,6 +88,8 @@ class ServiceSession:
         + bytes / min_rate, counting the bytes of the reply as they come.
         """
         opened = await self._opened()
+        import aiohttp  # loaded by then, in a thread: it takes a tenth of a second
+
         where = f"{self.url.base}{request.path}"
         try:
             async with opened.beats if request.beat else opened.places:
@@ -123,6 +126,9 @@ class ServiceSession:
                 await opened.session.close()
 
     async def _send(self, opened: _Open, request: Request) -> Reply:
+        from yarl import URL
+
+        query = f"?{urlencode(request.query)}" if request.query else ""
         begun = anyio.current_time()
         sent = len(request.body or b"")
 
@@ -132,7 +138,7 @@ class ServiceSession:
         with anyio.CancelScope(deadline=deadline(0)) as scope:
             async with opened.session.request(
                 request.method,
-                URL(f"{self.url.base}{request.path}", encoded=True).update_query(request.query),
+                URL(f"{self.url.base}{request.path}{query}", encoded=True),
                 data=request.body,
                 headers=request.headers,
                 proxy=opened.proxy,
@@ -158,7 +164,8 @@ class ServiceSession:
         return self._open
 
     def _prepare(self) -> tuple[dict[str, str], str | None, ssl.SSLContext | None]:
-        base = URL(self.url.base)
+        import_module("aiohttp")  # in this thread, since it takes a tenth of a second
+        base = urlsplit(self.url.base)
         try:
             # Reading the system's certificates takes 20 ms.
             context = ssl.create_default_context(cafile=self._ca_file) if base.scheme == "https" else None
@@ -166,7 +173,7 @@ class ServiceSession:
             raise ConfigError(
                 f"ca_file {self._ca_file}: {error.strerror or error}; name a file of certificates"
             ) from None
-        proxy = None if proxy_bypass(base.host or "") else getproxies().get(base.scheme)
+        proxy = None if proxy_bypass(base.hostname or "") else getproxies().get(base.scheme)
         return {**check_headers(self._source()), **self.url.headers}, proxy, context
 
 
@@ -182,8 +189,11 @@ class _Open:
         timeouts: Timeouts,
         connections: int,
     ) -> None:
+        import aiohttp
+
         self.proxy = proxy
-        self.places, self.beats = anyio.Semaphore(connections), anyio.Semaphore(connections)
+        self.places = anyio.Semaphore(connections)
+        self.beats = anyio.Semaphore(_BEATS_PER_CONNECTION * connections)
         self.secrets = secrets_in([*headers.values(), *(url.userinfo or "").split(":", 1)])
         self._owner = (os.getpid(), asyncio.get_running_loop())
         self.session = aiohttp.ClientSession(
