@@ -244,6 +244,11 @@ class ThreadPool:
         await settle(future)
         return future.result()
 
+    async def clean_up(self, function: Callable[A, object], *args: A.args, **kwargs: A.kwargs) -> None:
+        """Call a function as `run` does, in a cancelled scope too: for what must be closed or removed on every path."""
+        with anyio.CancelScope(shield=True):
+            await self.run(function, *args, **kwargs)
+
     def close(self) -> None:
         """End the threads; does not block, since `run` never leaves one working."""
         with self._lock:

@@ -121,7 +121,7 @@ class LocalStorage:
                 yield FileReader(pool, body, os.path.join(self.root, path))
         finally:
             if opening.is_open:
-                await pool.run(opening.close)
+                await pool.clean_up(opening.close)
 
     async def put(
         self, path: str, data: Buffer, *, attributes: Attributes | None = None, mode: WriteMode = "overwrite"
@@ -206,7 +206,7 @@ class LocalStorage:
         """Remove this process's temporary files. A later use works."""
         writer = self._writes.pop(os.getpid(), None)
         if writer is not None:
-            await self.runtime.pool.run(writer.temporaries.close)
+            await self.runtime.pool.clean_up(writer.temporaries.close)
 
     @property
     def _writer(self) -> LocalWrites:
@@ -257,7 +257,7 @@ class _Entries:
         return self._piece.popleft()
 
     async def aclose(self) -> None:
-        await self._pool.run(self._source.close)
+        await self._pool.clean_up(self._source.close)
 
 
 def _restore(

@@ -60,7 +60,7 @@ class LocalCopy:
                 copied += await self._pool.run(self._translated, lambda done=copied: self._copy(done))
             return await self._pool.run(self._translated, lambda: self._finish(mode))
         finally:
-            await self._pool.run(self._close)
+            await self._pool.clean_up(self._close)
 
     def _translated(self, step: Callable[[], T]) -> T:
         try:

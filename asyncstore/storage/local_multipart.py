@@ -78,7 +78,7 @@ class LocalUpload:
 
     async def abort(self) -> None:
         """Remove the temporary file; see `MultipartUpload`."""
-        await self._pool.run(self._abort)
+        await self._pool.clean_up(self._abort)
 
     @contextlib.contextmanager
     def _file(self, operation: str) -> Generator[int]:
