@@ -23,10 +23,14 @@ TYPICAL_RATIO = 4
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A verified blob; ``data`` is None where only its verification was asked for."""
+    """A verified blob; ``data`` is None where only its verification was asked for.
+
+    ``cached`` says that the storage was not asked: it may not have the blob, or a damaged one.
+    """
 
     size: int
     data: bytes | None
+    cached: bool = False
 
 
 def expected_bytes(meta: ObjectMeta) -> int:
@@ -47,7 +51,7 @@ async def fetch(context: CasContext, key: Key, account: MemoryAccount, *, keep: 
     cache = context.cache if keep else None
     cached = await cache.load_key(key) if cache else None
     if cached is not None and await context.runtime.pool.run(hash_of, cached) == key:
-        return Content(len(cached), cached)
+        return Content(len(cached), cached, cached=True)
     try:
         content = await _fetch_at(context, key, context.path(key), account, keep=keep, default={})
     except ObjectNotFoundError as missing:

@@ -25,7 +25,8 @@ LoadBatch: TypeAlias = Callable[[list[Key]], Awaitable[list[Key]]]
 def note_outcome(context: CasContext, key: Key, outcome: Outcome) -> None:
     """Remember what a load found, so that the next save of the same content skips it or heals it."""
     if isinstance(outcome, Content):
-        context.known.add(key, None)
+        if not outcome.cached:
+            context.known.add(key, None)
     elif isinstance(outcome, IntegrityError):
         context.known.forget(key, damaged=True)
     elif isinstance(outcome, BlobNotFoundError):

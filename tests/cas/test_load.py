@@ -215,6 +215,17 @@ async def test_a_cache_is_filled_asked_first_and_not_believed(plain: PlainStorag
     assert cache.blobs == {saved.key: b"content"}
 
 
+async def test_a_blob_that_only_the_cache_has_is_not_taken_for_stored(store: ContentAddressedStore) -> None:
+    cache = DictCache()
+    cache.blobs[key_of(b"content")] = b"content"
+    store = ContentAddressedStore("F/data", store.storage, cache=cache)
+    assert await store.load_blob(key_of(b"content")) == b"content"
+    assert await load_all(store, [key_of(b"content")]) == [(key_of(b"content"), b"content")]
+    assert await store.missing([key_of(b"content")]) == {key_of(b"content")}
+    assert not (await store.save_blob(b"content")).existed
+    assert await ContentAddressedStore("F/data", store.storage).load_blob(key_of(b"content")) == b"content"
+
+
 @asynccontextmanager
 async def tight(memory: int) -> AsyncIterator[ContentAddressedStore]:
     async with Runtime(Limits(memory=memory)) as runtime:
