@@ -29,10 +29,11 @@ TYPICAL_FILE = 32 * KIB
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A source at its place in the input."""
+    """A source at its place in the input; ``held`` is the memory reserved for it."""
 
     index: int
     source: Source
+    held: int = 0
 
 
 @dataclass(slots=True)
@@ -105,7 +106,7 @@ class SaveOperation:
             if _may_be_small(entry.source):
                 small.append(entry)
             else:
-                await hand_over(entry)
+                await self._hand_over_alone(entry, hand_over)
         reserved = sum(2 * (SMALL if entry.source.size is None else entry.source.size) for entry in small)
         if not reserved and not small:
             return
@@ -129,7 +130,16 @@ class SaveOperation:
             for job in jobs.values():
                 await hand_over(job)
         for entry in longer:
-            await hand_over(entry)
+            await self._hand_over_alone(entry, hand_over)
+
+    async def _hand_over_alone(self, entry: _Entry, hand_over: _HandOver) -> None:
+        # Reserved here and not by the crew: with all of them waiting for memory, packed blobs that hold it would
+        # wait for one of the crew, and all of them for ever.
+        size = entry.source.size
+        whole = size is not None and size <= WHOLE
+        held = 2 * (size or 0) if whole else save_window(self._context, self._codec, size)
+        await self._account.take(held)
+        await hand_over(replace(entry, held=held))
 
     async def _store_batch(self, batch: SupportsBatch, waiting: dict[Key, _Small]) -> None:
         """Store small blobs together; those that somebody else is storing now are waited for."""
@@ -179,21 +189,19 @@ class SaveOperation:
     async def _store(self, job: _Job) -> None:
         if isinstance(job, _Small):
             self._conclude(job, await self._writer.save(WholeBlob(self._context, job.packed)))
-            self._account.give(job.held)
         else:
             self._results[job.index] = await self._store_alone(job.source)
+        self._account.give(job.held)
 
     async def _store_alone(self, source: Source) -> SavedBlob:
         pool = self._context.runtime.pool
         if source.size is not None and source.size <= WHOLE:
-            async with self._account.reserve(2 * source.size):
-                content = await pool.run(small_content, source, WHOLE)
-                if content is not None:
-                    key = await pool.run(hash_of, content)
-                    return await self._writer.save(WholeBlob(self._context, Packed(key, content, self._codec, None)))
-        async with self._account.reserve(save_window(self._context, self._codec, source.size)):
-            found = await digest(self._context, source, self._codec)
-            return await self._writer.save(LargeBlob(self._context, source, found, self._codec))
+            content = await pool.run(small_content, source, WHOLE)
+            if content is not None:
+                key = await pool.run(hash_of, content)
+                return await self._writer.save(WholeBlob(self._context, Packed(key, content, self._codec, None)))
+        found = await digest(self._context, source, self._codec)
+        return await self._writer.save(LargeBlob(self._context, source, found, self._codec))
 
     def _conclude(self, job: _Small, saved: SavedBlob) -> None:
         first, *others = job.indexes

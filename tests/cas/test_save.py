@@ -199,3 +199,15 @@ async def test_the_memory_of_blobs_under_way_stays_within_the_budget() -> None:
         await ContentAddressedStore("F/data", storage).save_blobs(blobs())
         assert runtime.memory.used == 0
         assert 800_000 <= most <= 4_000_000 + 800_000
+
+
+@pytest.mark.parametrize(("memory", "requests"), [(1, 1), (1, 64), (1 << 20, 1), (1 << 20, 2)])
+async def test_blobs_of_all_sizes_are_saved_with_little_memory_and_few_requests(memory: int, requests: int) -> None:
+    small = [random_bytes(1000, seed=number) for number in range(600)]
+    large: list[BlobSource] = [random_bytes(300_000), random_bytes(5_000_000), Chunks(random_bytes(5))]
+    async with Runtime(Limits(memory=memory, requests=requests, threads=2)) as runtime:
+        for storage in (PlainStorage("tight", runtime=runtime), MemoryStorage("tight too", runtime=runtime)):
+            store = ContentAddressedStore("F/data", storage)
+            with anyio.fail_after(60):
+                assert len(await store.save_blobs([*small[:300], *large, *small[300:]])) == 603
+        assert runtime.memory.used == 0
