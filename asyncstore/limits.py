@@ -184,21 +184,24 @@ class RequestLimiter:
 
         Ask for no second place inside the block: where all who hold one wait for another, nobody goes on.
         """
-        return _Place(self)
+        return self  # holds nothing of the block's own, so that all blocks can share it
 
     def waited(self) -> float:
         """Return the seconds that the current task has waited for places so far, in all.
 
         A retry counts the time of its attempts, but not the time in the queue before them.
         """
+        if not self._waited:
+            return 0.0
         task = asyncio.current_task()
         return 0.0 if task is None else self._waited.get(task, 0.0)
 
     async def acquire(self) -> None:
         """Wait for a place; who was given it must `release` it."""
+        # As it costs microseconds on every request, the usual case is kept short.
+        await anyio.lowlevel.checkpoint_if_cancelled()
         if self._places.used < self.limit and not self._places.waiting:
-            await anyio.lowlevel.checkpoint_if_cancelled()
-            await self._places.take(1)
+            self._places.take_now(1)
             return
         task = asyncio.current_task()
         began = time.monotonic()
@@ -212,17 +215,10 @@ class RequestLimiter:
         """Return a place to the one who waits longest."""
         self._places.give(1)
 
-
-class _Place:
-    __slots__ = ("_limiter",)
-
-    def __init__(self, limiter: RequestLimiter) -> None:
-        self._limiter = limiter
-
     async def __aenter__(self) -> None:
-        await self._limiter.acquire()
+        await self.acquire()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._limiter.release()
+        self.release()

@@ -75,6 +75,8 @@ class _Cloud:
                     f"{url}: this version of asyncstore has no storage for {url.scheme}://; install a newer one",
                     where=str(url),
                 ) from None
+            if error.name is not None and error.name.partition(".")[0] == "asyncstore":
+                raise
             raise MissingDependencyError(
                 f"{url} needs the package {self.package}: pip install 'asyncstore[{self.extra}]'",
                 package=self.package,

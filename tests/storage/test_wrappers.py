@@ -2,6 +2,8 @@
 
 import inspect
 import pickle
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -231,3 +233,13 @@ async def test_latency_is_that_of_the_requests_and_bytes(memory: MemoryStorage) 
     async with storage.get("a") as reader:
         assert [chunk async for chunk in reader] == [b"x" * 20]
     assert slept == [2.5, 0.5, 2.0]
+
+
+def test_faults_and_latency_need_no_pytest() -> None:
+    script = (
+        "import sys, asyncstore.testing.faulty, asyncstore.testing.latency, asyncstore.testing.harness, "
+        "asyncstore.testing.traits; print('pytest' in sys.modules)"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
+    )
