@@ -118,12 +118,12 @@ async def test_each_wait_is_logged_with_what_where_and_why(bench: Bench, caplog:
 async def test_the_queue_for_a_place_is_not_counted_as_time_of_the_call(bench: Bench) -> None:
     bench.script(*[Fault("head", "refuse")] * 2)
     requests = bench.memory.runtime.requests
-    storage = Retrying(Limited(bench.faulty), RetryPolicy(attempts=3, base=0.001, cap=0.001, total=0.15))
+    storage = Retrying(Limited(bench.faulty), RetryPolicy(attempts=3, base=0.001, cap=0.001, total=0.5))
     async with AsyncExitStack() as stack, anyio.create_task_group() as group:
         for _ in range(requests.limit):
             await stack.enter_async_context(requests.request())
         group.start_soon(storage.head, "a")
-        await anyio.sleep(0.2)
+        await anyio.sleep(0.6)
         await stack.aclose()
 
 
