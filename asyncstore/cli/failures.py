@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from asyncstore.errors import AsyncStoreError, ConfigError, IntegrityError, InvalidNameError
@@ -18,9 +19,9 @@ MOST_LINES = 20
 def failure_lines(error: BaseException) -> list[str]:
     """Return one line for each failure, or none if one of them is of a kind that nobody foresaw."""
     leaves = list(_leaves(error))
-    if not all(isinstance(leaf, AsyncStoreError) for leaf in leaves):
+    if not all(_is_foreseen(leaf) for leaf in leaves):
         return []
-    lines = list(dict.fromkeys(printable(str(leaf)) for leaf in leaves))
+    lines = list(dict.fromkeys(printable(_text(leaf)) for leaf in leaves))
     rest = len(lines) - MOST_LINES
     return lines[:MOST_LINES] + ([f"and {rest} more failures"] if rest > 0 else [])
 
@@ -42,6 +43,17 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
             yield from _leaves(inner)  # pyright: ignore[reportUnknownArgumentType]  # lost in isinstance
     else:
         yield error
+
+
+def _is_foreseen(error: BaseException) -> bool:
+    # Storages translate what the system says of their files. What it says of a source comes as it is, with the name.
+    return isinstance(error, AsyncStoreError) or (isinstance(error, OSError) and error.filename is not None)
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
 
 
 def _code(error: BaseException) -> int:

@@ -23,7 +23,12 @@ from asyncstore.cli.storage import DEFAULT_PREFIX, open_url, run_async
 @click.option("--from", "url", metavar="URL", required=True, help="The store.")
 @click.option("--prefix", help=f"Where in the store the blobs are.  [default: the manifest's, or {DEFAULT_PREFIX}]")
 @click.option("--output", metavar="DIR", type=click.Path(file_okay=False), help="Where to put the files.  [default: .]")
-@click.option("--manifest", metavar="FILE", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option(
+    "--manifest",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help="What `put --json` printed; - is the standard input.",
+)
 def command(keys: tuple[str, ...], url: str, prefix: str | None, output: str | None, manifest: str | None) -> None:
     """Restore files by their keys, or whole trees by the manifest that `put --json` printed.
 
@@ -61,7 +66,8 @@ async def _get_manifest(manifest: str, url: str, prefix: str | None, output: str
 
     watch = Stopwatch()
     files = size = 0
-    with click.open_file(manifest, encoding="utf-8") as lines:
+    # Bytes that are no UTF-8 go on to the reader, which names the line.
+    with click.open_file(manifest, encoding="utf-8", errors="surrogateescape") as lines:
         reader = ManifestReader(lines, manifest)
         async with open_url(url) as storage:
             store = ContentAddressedStore(reader.prefix if prefix is None else prefix, storage)

@@ -111,7 +111,7 @@ class ManifestReader:
         try:
             document = json.loads(line)
         except ValueError:
-            raise self._wrong("this is not JSON") from None
+            raise self._wrong("this is not JSON, so it is no manifest, or it was cut off: run put again") from None
         if not isinstance(document, dict):
             raise self._wrong("this is not a JSON object")
         return cast("dict[str, Any]", document)

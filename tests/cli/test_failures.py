@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import pytest
 
-from asyncstore.cli.app import run
+from asyncstore.cli import main
 from asyncstore.cli.failures import exit_code, failure_lines
 from asyncstore.errors import AsyncStoreError, BlobNotFoundError, ConfigError, CorruptBlobError
 from tests.cli.conftest import Cli, command, in_process
@@ -172,13 +172,47 @@ def test_the_gravest_of_several_failures_decides_the_exit_code() -> None:
     assert exit_code(other) == 3
 
 
-def test_a_failure_that_nobody_foresaw_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_that_nobody_foresaw_keeps_its_traceback_and_is_not_called_damage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(*arguments: object) -> NoReturn:
         raise ExceptionGroup("", [AsyncStoreError("foreseen"), ZeroDivisionError()])
 
     monkeypatch.setattr("asyncstore.cli.ls.run_async", fail)
-    with pytest.raises(ExceptionGroup):
-        run(["ls", "store"])
+    monkeypatch.setattr("sys.argv", ["asyncstore", "ls", "store"])
+    with pytest.raises(SystemExit, match=r"^3$"):
+        main()
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert "ZeroDivisionError" in shown
+
+
+def test_a_file_that_may_not_be_read_is_told_by_its_name(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "secret\n").write_bytes(b"content")
+    system = os.open
+
+    def refuse(path: str, *arguments: int, **options: int) -> int:
+        if "secret" in os.fspath(path):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return system(path, *arguments, **options)
+
+    monkeypatch.setattr("os.open", refuse)  # root may read everything, so the system's refusal is played
+    done = cli("put", "tree", "--to", "store")
+    assert (done.code, done.err) == (3, "asyncstore: tree/secret\\n: Permission denied\n")
+
+
+def test_a_manifest_of_other_bytes_is_refused_with_its_line(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    whole = cli("put", "file", "--to", "store", "--json").out.encode()
+    for number, damaged in ((1, b"\xff\xfe" + whole), (2, whole.replace(b'"key"', b'\xff"key"'))):
+        (tmp_path / "manifest").write_bytes(damaged)
+        done = cli("get", "--manifest", "manifest", "--from", "store", "--output", "o")
+        assert done.code == 2
+        assert done.err.startswith(f"asyncstore: manifest, line {number}: this is not JSON, so it is no manifest, or")
+        assert done.err.count("\n") == 1
 
 
 def test_a_reader_that_goes_away_ends_a_command_without_a_word(tmp_path: Path) -> None:
