@@ -7,10 +7,12 @@ from typing import Any
 
 from anyio.lowlevel import checkpoint
 
-from asyncstore.layout import is_hidden
+from asyncstore.layout import METADATA_DIRECTORY, RESERVED_DIRECTORY, is_hidden
 from asyncstore.storage.s3_call import S3Caller
 from asyncstore.storage.s3_get import in_utc, plain_etag
 from asyncstore.types import ListEntry
+
+_NO_NAMES = ("", METADATA_DIRECTORY, RESERVED_DIRECTORY)
 
 
 class S3Listing:
@@ -54,7 +56,7 @@ class S3Listing:
     def _add(self, key: str, found: dict[str, Any] | None) -> None:
         names = key[len(self._below) :].split("/")
         # An empty name is a "folder" that a console made, or a key that no storage of ours can spell.
-        if any(not name or is_hidden(name) for name in names):
+        if any(name in _NO_NAMES for name in names) or (found is not None and is_hidden(names[-1])):
             return
         path = key[len(self._base) :]
         if found is None:

@@ -80,10 +80,15 @@ class Rig:
     def stored(self) -> dict[str, bytes]:
         """Return all that is in the bucket."""
         listed = self._client.list_objects_v2(Bucket=self._bucket).get("Contents", ())
-        return {one["Key"].removeprefix("root/"): self._read(one["Key"]) for one in listed}
+        found = {one["Key"].removeprefix("root/"): self._read(one["Key"]) for one in listed}
+        return {path: data for path, data in found.items() if data is not None}
 
-    def _read(self, key: str) -> bytes:
-        with self._client.get_object(Bucket=self._bucket, Key=key)["Body"] as body:
+    def _read(self, key: str) -> bytes | None:
+        try:
+            answer = self._client.get_object(Bucket=self._bucket, Key=key)
+        except self._client.exceptions.NoSuchKey:
+            return None  # rclone lists for a moment what it is about to drop
+        with answer["Body"] as body:
             data: bytes = body.read()
             return data
 

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,21 @@ class S3Server:
             ),
         )
 
+    @cached_property
+    def shared_client(self) -> Any:
+        """A client for all tests: to make one takes longer than many a test."""
+        return self.client()
+
     def make_bucket(self) -> str:
         """Create a bucket that nobody else uses and return its name."""
         name = f"bucket-{secrets.token_hex(6)}"
-        with contextlib.closing(self.client()) as client:
-            client.create_bucket(Bucket=name)
+        self.shared_client.create_bucket(Bucket=name)
         return name
+
+    def close(self) -> None:
+        """Close the shared client."""
+        if "shared_client" in self.__dict__:
+            self.shared_client.close()
 
     def environ(self) -> dict[str, str]:
         """Return the variables that hand the credentials to another process."""
@@ -95,8 +105,11 @@ def moto(log: Path) -> Iterator[S3Server]:
     """Run moto, which takes every credential for right."""
     port = free_port()
     command = [str(ensure("servers")), "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with serving(command, port=port, log=log) as process:
-        yield S3Server("moto", f"http://127.0.0.1:{port}", *_new_keys(), process.pid)
+    with (
+        serving(command, port=port, log=log) as process,
+        contextlib.closing(S3Server("moto", f"http://127.0.0.1:{port}", *_new_keys(), process.pid)) as server,
+    ):
+        yield server
 
 
 IAM_SET_UP_CALLS = 4  # the one that found the server up, and the three that make the user
@@ -115,7 +128,9 @@ def moto_iam(log: Path) -> Iterator[S3Server]:
             iam.create_user(UserName="tester")
             made = iam.create_access_key(UserName="tester")["AccessKey"]
             iam.put_user_policy(UserName="tester", PolicyName="s3", PolicyDocument=json.dumps(policy))
-        yield S3Server("moto-iam", server.endpoint, made["AccessKeyId"], made["SecretAccessKey"], process.pid)
+        keys = (made["AccessKeyId"], made["SecretAccessKey"])
+        with contextlib.closing(S3Server("moto-iam", server.endpoint, *keys, process.pid)) as server:
+            yield server
 
 
 @contextmanager
@@ -125,10 +140,12 @@ def rclone(log: Path) -> Iterator[S3Server]:
     program = ensure("servers").parent / "rclone"
     command = [str(program), "serve", "s3", "--config", "/dev/null", "--addr", f"127.0.0.1:{port}"]
     # The keys go through the environment: a command line is for everybody on the machine to read.
-    with serving(
-        [*command, ":memory:"], port=port, log=log, environ={"RCLONE_AUTH_KEY": f'"{access},{secret}"'}
-    ) as process:
-        yield S3Server("rclone", f"http://127.0.0.1:{port}", access, secret, process.pid)
+    environ = {"RCLONE_AUTH_KEY": f'"{access},{secret}"'}
+    with (
+        serving([*command, ":memory:"], port=port, log=log, environ=environ) as process,
+        contextlib.closing(S3Server("rclone", f"http://127.0.0.1:{port}", access, secret, process.pid)) as server,
+    ):
+        yield server
 
 
 @contextmanager

@@ -31,7 +31,9 @@ class MultipartCases:
         meta = await handle.complete()
         head = await harness.storage.head("d/large")
         assert head is not None
-        assert (head.size, head.etag, dict(head.attributes)) == (meta.size, meta.etag, {"k": "ä"})
+        assert (head.size, dict(head.attributes)) == (meta.size, {"k": "ä"})
+        if harness.traits.can("etag by parts"):
+            assert head.etag == meta.etag
         assert meta.size == sum(map(len, parts))
         assert await read(harness.storage, "d/large") == b"".join(parts)
 
@@ -59,6 +61,11 @@ class MultipartCases:
         handle, parts = await _begin(harness.storage)
         await handle.put_part(0, noise(len(parts[0]), 9))
         await handle.put_part(2, noise(9, 9))
+        if not harness.traits.can("replaceable parts"):
+            with pytest.raises(StorageError):
+                await handle.put_part(0, parts[0])
+            await handle.abort()
+            return
         for number, part in enumerate(parts):
             await handle.put_part(number, part)
         meta = await handle.complete()
@@ -79,7 +86,8 @@ class MultipartCases:
             await handle.put_part(number, part)
         assert await harness.storage.head("d/large") is None
         assert await names(harness.storage, recursive=True) == []
-        assert await names(harness.storage) == []
+        if harness.traits.can("hidden uploads"):
+            assert await names(harness.storage) == []
         await handle.complete()
         assert await names(harness.storage, recursive=True) == [("object", "d/large")]
 
