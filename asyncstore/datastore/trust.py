@@ -50,8 +50,12 @@ _METAFLOW = _table(
     metaflow.exception: MetaflowExceptionWrapper
     metaflow.includefile: IncludedFile"""
 )
+# As written by numpy 1.26 to 2.4 and pandas 2.3 to 3.1, with the older places of the same names.
 _NUMPY = _table(
-    """numpy: ndarray dtype
+    """numpy: ndarray dtype record recarray
+    numpy.rec: recarray
+    numpy.ma: MaskedArray
+    numpy.ma.core: MaskedArray _mareconstruct
     numpy.core.multiarray: _reconstruct scalar
     numpy._core.multiarray: _reconstruct scalar
     numpy.core.numeric: _frombuffer
@@ -59,6 +63,10 @@ _NUMPY = _table(
 )
 _PANDAS = _NUMPY | _table(
     """pandas: DataFrame Series Index RangeIndex MultiIndex DatetimeIndex TimedeltaIndex CategoricalIndex
+    pandas: PeriodIndex IntervalIndex Categorical NA
+    pandas: BooleanDtype CategoricalDtype DatetimeTZDtype PeriodDtype StringDtype Float32Dtype Float64Dtype
+    pandas: Int8Dtype Int16Dtype Int32Dtype Int64Dtype UInt8Dtype UInt16Dtype UInt32Dtype UInt64Dtype
+    pandas.arrays: BooleanArray DatetimeArray FloatingArray IntegerArray PeriodArray StringArray TimedeltaArray
     pandas.core.frame: DataFrame
     pandas.core.series: Series
     pandas.core.internals.managers: BlockManager SingleBlockManager
@@ -67,17 +75,27 @@ _PANDAS = _NUMPY | _table(
     pandas.core.indexes.range: RangeIndex
     pandas.core.indexes.multi: MultiIndex
     pandas.core.indexes.datetimes: DatetimeIndex _new_DatetimeIndex
-    pandas.core.indexes.timedeltas: TimedeltaIndex
+    pandas.core.indexes.timedeltas: TimedeltaIndex _new_TimedeltaIndex
     pandas.core.indexes.category: CategoricalIndex
-    pandas.core.arrays.datetimes: DatetimeArray
-    pandas.core.arrays.timedeltas: TimedeltaArray
+    pandas.core.indexes.period: PeriodIndex _new_PeriodIndex
+    pandas.core.indexes.interval: IntervalIndex _new_IntervalIndex
+    pandas.core.arrays.boolean: BooleanArray BooleanDtype
     pandas.core.arrays.categorical: Categorical
+    pandas.core.arrays.datetimes: DatetimeArray
+    pandas.core.arrays.floating: FloatingArray Float32Dtype Float64Dtype
+    pandas.core.arrays.integer: IntegerArray Int8Dtype Int16Dtype Int32Dtype Int64Dtype
+    pandas.core.arrays.integer: UInt8Dtype UInt16Dtype UInt32Dtype UInt64Dtype
+    pandas.core.arrays.period: PeriodArray
     pandas.core.arrays.string_: StringArray StringDtype
-    pandas.core.dtypes.dtypes: CategoricalDtype DatetimeTZDtype
+    pandas.core.arrays.timedeltas: TimedeltaArray
+    pandas.core.dtypes.dtypes: CategoricalDtype DatetimeTZDtype PeriodDtype
     pandas._libs.arrays: __pyx_unpickle_NDArrayBacked
+    pandas._libs.missing: NA
     pandas._libs.tslibs.timestamps: Timestamp _unpickle_timestamp
     pandas._libs.tslibs.timedeltas: Timedelta _timedelta_unpickle
-    pandas._libs.tslibs.nattype: _nat_unpickle"""
+    pandas._libs.tslibs.nattype: _nat_unpickle __nat_unpickle
+    pandas._libs.tslibs.offsets: Day Hour Minute Second Milli Micro Nano Week BusinessDay MonthBegin MonthEnd
+    pandas._libs.tslibs.offsets: QuarterBegin QuarterEnd YearBegin YearEnd"""
 )
 PRESETS: Mapping[str, frozenset[Global]] = MappingProxyType({"metaflow": _METAFLOW, "numpy": _NUMPY, "pandas": _PANDAS})
 

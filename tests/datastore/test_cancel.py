@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from anyio.lowlevel import checkpoint
 
-from asyncstore.concurrency import ThreadPool
 from asyncstore.datastore.flow import FlowDataStore
 from asyncstore.runtime import Runtime
 from asyncstore.storage.base import DataStoreStorage
 from asyncstore.storage.local import LocalStorage
 from asyncstore.storage.memory import MemoryStorage
 from tests.cas.plain import PlainStorage
+from tests.datastore.inline import InlinePool
 from tests.datastore.test_writing import Registrar
 from tests.datastore.whole import VALUES, check_task, write_task
 from tests.storage.cancelling import cancel_after
-
-T = TypeVar("T")
 
 
 class SlowRegistrar(Registrar):
@@ -36,16 +34,6 @@ class SlowRegistrar(Registrar):
         await checkpoint()
         await super().register_metadata(*arguments)
         await checkpoint()
-
-
-class InlinePool(ThreadPool):
-    """Runs on the loop, between two checkpoints, so that each run of an operation takes the same steps."""
-
-    async def run(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        await checkpoint()
-        result = function(*args, **kwargs)
-        await checkpoint()
-        return result
 
 
 def storages(kind: str, scratch: Path) -> Callable[[int], DataStoreStorage]:

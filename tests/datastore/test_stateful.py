@@ -34,6 +34,7 @@ from asyncstore.runtime import Runtime
 from asyncstore.storage.memory import MemoryStorage
 from asyncstore.types import Key, Limits, parse_key
 from tests.cas.plain import PlainStorage
+from tests.datastore.inline import InlinePool
 from tests.storage.cancelling import cancel_after
 
 T = TypeVar("T")
@@ -77,6 +78,8 @@ class DatastoreMachine(RuleBasedStateMachine):
         self.stack = ExitStack()
         self.portal = self.stack.enter_context(start_blocking_portal("asyncio"))
         self.runtime = Runtime(Limits(memory=1_000_000, threads=2))
+        # What a crash leaves decides which rules come next: it must not depend on the speed of threads.
+        self.runtime.pool = InlinePool(2)
         self.storage = (MemoryStorage if batches else PlainStorage)("machine", runtime=self.runtime)
         self.attempts: dict[Address, Attempt] = {}
         self.writers: dict[Address, Writer] = {}
