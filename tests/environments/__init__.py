@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("metaflow", "servers", "node")
+NAMES = ("metaflow", "servers", "node", "pandas2", "pandas3")
 
 
 class EnvironmentMissingError(Exception):
@@ -25,7 +25,7 @@ class EnvironmentMissingError(Exception):
 
 
 def ensure(name: str) -> Path:
-    """Return the Python of an environment ("metaflow", "servers"), or the ``node_modules`` of "node".
+    """Return the Python of one of the environments in `NAMES`, or the ``node_modules`` of "node".
 
     Several processes may ask at once: one builds, the others wait. An environment counts only once its build
     has ended well; what an interrupted build left is removed.
