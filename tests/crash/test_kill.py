@@ -128,5 +128,6 @@ async def test_what_is_listed_after_a_kill_is_whole_and_the_next_writer_cleans_u
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 async def test_the_same_at_200_points(scratch: Path) -> None:
     await kill_often(scratch / "root", 200)
