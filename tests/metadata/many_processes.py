@@ -19,7 +19,10 @@ from asyncstore.metadata.system import SystemInfo
 
 
 async def act(what: str, number: int, root: str, flow: str, run: str) -> object:
-    async with LocalMetadataProvider(root, system=SystemInfo(f"user{number}"), durability="fast") as provider:
+    # By this clock they all begin in the same microsecond.
+    async with LocalMetadataProvider(
+        root, system=SystemInfo(f"user{number}"), durability="fast", clock=lambda: 1_700_000_000_000_000_000
+    ) as provider:
         if what == "tags":
             tags = await provider.mutate_user_tags_for_run(flow, run, add=[f"tag{number}"])
             return sorted(tags)
