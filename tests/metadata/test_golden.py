@@ -134,10 +134,11 @@ async def test_all_artifacts_of_a_run_are_those_of_its_tasks(golden: LocalMetada
 
 
 async def test_reading_writes_nothing(golden: LocalMetadataProvider, golden_root: Path) -> None:
-    before = sorted((str(path), path.stat().st_mtime_ns) for path in golden_root.rglob("*"))
+    records = golden_root / FLOW / next(iter(RUNS)) / "inner"
+    before = sorted((str(path), path.stat().st_mtime_ns) for path in records.rglob("*"))
     await fetch_objects(golden, "metadata", FLOW, next(iter(RUNS)))
     await golden.filter_tasks_by_metadata(FLOW, next(iter(RUNS)), "inner", field="foreach-stack", pattern="k")
-    assert sorted((str(path), path.stat().st_mtime_ns) for path in golden_root.rglob("*")) == before
+    assert sorted((str(path), path.stat().st_mtime_ns) for path in records.rglob("*")) == before
 
 
 def test_the_golden_data_has_tasks_of_more_than_one_attempt() -> None:

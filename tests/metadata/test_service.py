@@ -295,6 +295,17 @@ async def test_a_tag_change_that_lost_a_race_is_repeated(
     assert caught.value.retryable
 
 
+async def test_long_lists_are_sent_in_pieces(server: ReplayServer, provider: ServiceMetadataProvider) -> None:
+    run = await provider.new_run_id(FLOW)
+    task = await provider.new_task_id(FLOW, run, "start")
+    records = [DataArtifactRecord(f"a{n}", "local", "/r", None, "pickle-v4", "0" * 40) for n in range(2001)]
+    await provider.register_data_artifacts(FLOW, run, "start", task, attempt=0, artifacts=iter(records))
+    await provider.register_data_artifacts(FLOW, run, "start", task, attempt=0, artifacts=[])
+    posts = [request.text.count("metaflow.artifact") for request in server.received if "/artifact" in request.path]
+    assert posts == [1000, 1000, 1]
+    assert len(server.service.artifacts) == 2001
+
+
 async def test_sixty_tags_go_through_a_service(provider: ServiceMetadataProvider) -> None:
     run = await provider.new_run_id(FLOW)
     tags = [f"bulk{number:02}" for number in range(60)]
