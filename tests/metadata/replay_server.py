@@ -123,7 +123,8 @@ async def serve(
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
         await site.start()
-        server.url = f"{site.name}{prefix}"
+        # Not site.name, which told port 0 before aiohttp 3.14.
+        server.url = f"{'https' if context else 'http'}://127.0.0.1:{runner.addresses[0][1]}{prefix}"
         yield server
     finally:
         await runner.cleanup()
