@@ -150,7 +150,7 @@ def corrupt(key: Key, actual: Key | None, where: str) -> CorruptBlobError:
     """Return the error for a blob that is not what its key says."""
     found = f"its content hashes to {actual}" if actual else "it cannot be decoded"
     return CorruptBlobError(
-        f"blob {key} at {where} is damaged: {found}; save the same content again to heal it",
+        f"blob {key} at {where} is damaged: {found}; save the same content again, with verify_existing, to heal it",
         key=key,
         actual=actual,
         operation="load_blob",

@@ -57,7 +57,7 @@ async def _check(url: str) -> int:
     )
     note(f"in {watch.seconds:.1f} s")
     if totals.damaged:
-        note("Saving the same content again heals a damaged blob.")
+        note("`asyncstore put --verify-existing` of the same content, to the same prefix, heals a damaged blob.")
     if totals.damaged or totals.unreadable:
         return DAMAGE
     return UNFINISHED if totals.unanswered else 0

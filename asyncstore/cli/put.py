@@ -23,18 +23,29 @@ from asyncstore.cli.storage import DEFAULT_PREFIX, open_url, run_async
 @click.option("--prefix", default=DEFAULT_PREFIX, show_default=True, help="Where in the store the blobs are.")
 @click.option("--codec", type=click.Choice(["gzip", "lz4"]), help="How to pack; Metaflow reads gzip.  [default: gzip]")
 @click.option("--raw", is_flag=True, help="Do not pack.")
+@click.option("--verify-existing", is_flag=True, help="Read back what is there already, and heal what is damaged.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest that `get --manifest` restores from.")
-def command(paths: tuple[str, ...], url: str, prefix: str, codec: str | None, raw: bool, as_json: bool) -> None:
+def command(
+    paths: tuple[str, ...],
+    url: str,
+    prefix: str,
+    codec: str | None,
+    raw: bool,
+    verify_existing: bool,
+    as_json: bool,
+) -> None:
     """Save files and whole directories by their content.
 
-    Prints the key of each file, and its name.
+    Prints the key of each file, and its name. A manifest also keeps the permissions of files, symbolic links and
+    empty directories; not owners, times, or the permissions of directories.
     """
     if raw and codec:
         raise click.UsageError("--raw does not pack, so --codec has nothing to say: leave one of them out")
-    run_async(lambda: _put(paths, url, prefix, codec or "gzip", raw, as_json))
+    how = {"raw": raw, "verify_existing": verify_existing}
+    run_async(lambda: _put(paths, url, prefix, codec or "gzip", how, as_json))
 
 
-async def _put(paths: tuple[str, ...], url: str, prefix: str, codec: str, raw: bool, as_json: bool) -> None:
+async def _put(paths: tuple[str, ...], url: str, prefix: str, codec: str, how: dict[str, bool], as_json: bool) -> None:
     from asyncstore.cas.store import ContentAddressedStore
     from asyncstore.maintain.manifest import FileEntry, end_line, entry_line, header_line
     from asyncstore.maintain.save import save_paths
@@ -46,7 +57,7 @@ async def _put(paths: tuple[str, ...], url: str, prefix: str, codec: str, raw: b
         with screen("saving") as out:
             if as_json:
                 out.line(header_line(prefix))
-            async with save_paths(store, paths, raw=raw) as saved:
+            async with save_paths(store, paths, **how) as saved:
                 async for item in saved:
                     entries += 1
                     entry, blob = item.entry, item.blob

@@ -32,7 +32,11 @@ class SavedEntry:
 
 @asynccontextmanager
 async def save_paths(
-    store: ContentAddressedStore, paths: Iterable[str | os.PathLike[str]], *, raw: bool = False
+    store: ContentAddressedStore,
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    raw: bool = False,
+    verify_existing: bool = False,
 ) -> AsyncGenerator[AsyncIterator[SavedEntry]]:
     """Save files and whole directories, and feed each entry once it is stored, in the order of the names.
 
@@ -47,7 +51,7 @@ async def save_paths(
         found = walk(named)
         while batch := await pool.run(_take, found):
             files = (Path(item.path) for item in batch if isinstance(item, FoundFile))
-            blobs = iter(await store.save_blobs(files, raw=raw))
+            blobs = iter(await store.save_blobs(files, raw=raw, verify_existing=verify_existing))
             for item in batch:
                 if isinstance(item, FoundFile):
                     blob = next(blobs)

@@ -78,6 +78,17 @@ def test_a_file_comes_back_by_its_key_in_whatever_form_it_was_stored(cli: Cli, t
     assert (tmp_path / key).read_bytes() == content
 
 
+def test_a_damaged_blob_is_healed_by_a_put_that_verifies(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    key = cli("put", "file", "--to", "store").out.split()[0]
+    (tmp_path / "store" / "files" / "data" / key[:2] / key).write_bytes(b"CONTENT")
+    # A save takes what has the right size for whole, without reading it.
+    assert json.loads(cli("put", "file", "--to", "store", "--json").lines[1])["existed"] is True
+    assert cli("check", "store").code == 1
+    assert json.loads(cli("put", "file", "--to", "store", "--verify-existing", "--json").lines[1])["existed"] is False
+    assert cli("check", "store").code == 0
+
+
 def test_a_second_put_writes_nothing_new(cli: Cli, tree: Path) -> None:
     cli("put", tree, "--to", "store")
     again = [json.loads(line) for line in cli("put", tree, "--to", "store", "--json").lines]
