@@ -104,13 +104,16 @@ class ManifestReader:
         raise self._wrong("there is no end line, so the manifest was cut off: run put again")
 
     def _document(self) -> dict[str, Any] | None:
-        line = next(self._lines, None)
+        try:
+            line = next(self._lines, None)
+        except UnicodeDecodeError:
+            raise ConfigError(f"{self.where} is not UTF-8 text, so it is no manifest", where=self.where) from None
         if line is None:
             return None
         self._number += 1
         try:
             document = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self._wrong("this is not JSON, so it is no manifest, or it was cut off: run put again") from None
         if not isinstance(document, dict):
             raise self._wrong("this is not a JSON object")
@@ -122,7 +125,7 @@ class ManifestReader:
             match document["kind"]:
                 case "file":
                     mode = int(document["mode"], 8) & PERMISSIONS
-                    return FileEntry(name, parse_key(document["key"]), int(document["size"]), mode)
+                    return FileEntry(name, parse_key(str(document["key"])), int(document["size"]), mode)
                 case "directory":
                     return DirectoryEntry(name)
                 case "link":
@@ -142,13 +145,21 @@ def check_name(name: str, where: str) -> str:
     """Return the name of an entry, or raise `InvalidNameError` if it is not a plain path below some directory."""
     parts = name.split("/")
     foreign = os.sep != "/" and (os.sep in name or os.path.splitdrive(name)[0] != "")
-    if "\0" in name or foreign or not {"", ".", ".."}.isdisjoint(parts):
+    if not _is_file_name(name) or foreign or not {"", ".", ".."}.isdisjoint(parts):
         raise InvalidNameError(
-            f"{where}: {name!r} may not name a restored file: it must be relative, with no '..'; "
+            f"{where}: {name!r} may not name a restored file: it must be relative, with no '..' or NUL; "
             "do not restore this manifest unless you trust it",
             where=name,
         )
     return name
+
+
+def _is_file_name(name: str) -> bool:
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return False
+    return name != "" and "\0" not in name
 
 
 def check_target(name: str, target: str, where: str) -> str:
@@ -170,4 +181,4 @@ def stays_inside(name: str, target: str) -> bool:
     """
     parts = [part for part in target.split("/") if part != "."]
     ups = next((index for index, part in enumerate(parts) if part != ".."), len(parts))
-    return target != "" and not target.startswith("/") and ups < name.count("/") and ".." not in parts[ups:]
+    return _is_file_name(target) and not target.startswith("/") and ups < name.count("/") and ".." not in parts[ups:]

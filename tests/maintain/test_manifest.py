@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,7 +56,12 @@ def test_what_a_reader_does_not_know_about_an_entry_is_ignored() -> None:
         ([], "m is no manifest"),
         (["{}"], "m is no manifest"),
         (["da39a3ee5e6b4b0d3255bfef95601890afd80709  name"], "m, line 1: this is not JSON"),
+        (["[" * 100_000], "m, line 1: this is not JSON"),
         (["[]"], "m, line 1: this is not a JSON object"),
+        (
+            [header_line(""), json.dumps({"kind": "file", "name": "a", "key": ["a"] * 40, "size": 1, "mode": "0644"})],
+            "is not a key",
+        ),
         (['{"format": "asyncstore-manifest", "version": 2}'], "m is a manifest of version 2, and this asyncstore"),
         (manifest(*ENTRIES)[:-1], "m, line 4: there is no end line, so the manifest was cut off: run put again"),
         ([*manifest(*ENTRIES)[:2], end_line(3)], "m, line 3: the end counts 3 entries where 1 were read"),
@@ -68,12 +74,12 @@ def test_what_a_reader_does_not_know_about_an_entry_is_ignored() -> None:
     ],
 )
 def test_what_is_no_whole_manifest_is_refused_with_its_line(lines: list[str], message: str) -> None:
-    with pytest.raises(ConfigError) as failure:
+    with pytest.raises((ConfigError, InvalidNameError)) as failure:
         list(ManifestReader(lines, "m").entries())
     assert message in str(failure.value)
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../a", "a/../../b", "", "a//b", ".", "a/.", "a\0b", ".."])
+@pytest.mark.parametrize("name", ["/etc/passwd", "../a", "a/../../b", "", "a//b", ".", "a/.", "a\0b", "..", "\ud800"])
 def test_a_name_that_would_leave_the_directory_is_refused(name: str) -> None:
     with pytest.raises(InvalidNameError, match="do not restore this manifest unless you trust it"):
         list(ManifestReader(manifest(FileEntry(name, KEY, 1, 0o600)), "m").entries())
@@ -85,6 +91,8 @@ def test_a_name_that_would_leave_the_directory_is_refused(name: str) -> None:
         ("t/a", "/etc/passwd"),
         ("t/a", "../b"),
         ("t/a", ""),
+        ("t/a", "b\0"),
+        ("t/a", "\ud800"),
         ("t/a/b", "../../other/c"),
         ("t/a", "d/../b"),  # d may be a link itself, and its parent anywhere
         ("a", "b"),  # nothing else is in the tree of a link that is the whole tree
@@ -100,6 +108,12 @@ def test_a_link_that_would_leave_its_tree_is_refused(name: str, target: str) -> 
 )
 def test_a_link_that_stays_in_its_tree_is_kept(name: str, target: str) -> None:
     assert stays_inside(name, target)
+
+
+def test_a_file_that_is_no_text_is_no_manifest(tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(header_line("").encode() + b"\n\xff\n")
+    with (tmp_path / "m").open(encoding="utf-8") as lines, pytest.raises(ConfigError, match="is not UTF-8 text"):
+        list(ManifestReader(lines, "m").entries())
 
 
 DOCUMENTS = st.sampled_from([None, True, -1, 7, 1.5, float("inf"), "", "8", "x", "a/../b", [], ["a"], {}, {"a": 1}])
