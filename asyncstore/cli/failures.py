@@ -47,13 +47,15 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 def _is_foreseen(error: BaseException) -> bool:
     # Storages translate what the system says of their files. What it says of a source comes as it is, with the name.
-    return isinstance(error, AsyncStoreError) or (isinstance(error, OSError) and error.filename is not None)
+    # Without a name it is about the standard output.
+    return isinstance(error, AsyncStoreError | OSError)
 
 
 def _text(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
-    return str(error)
+    if isinstance(error, AsyncStoreError) or not isinstance(error, OSError):
+        return str(error)
+    name = "cannot write the output" if error.filename is None else os.fsdecode(error.filename)
+    return f"{name}: {error.strerror or error}"
 
 
 def _code(error: BaseException) -> int:

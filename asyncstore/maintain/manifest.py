@@ -104,10 +104,7 @@ class ManifestReader:
         raise self._wrong("there is no end line, so the manifest was cut off: run put again")
 
     def _document(self) -> dict[str, Any] | None:
-        try:
-            line = next(self._lines, None)
-        except UnicodeDecodeError:
-            raise ConfigError(f"{self.where} is not UTF-8 text, so it is no manifest", where=self.where) from None
+        line = next(self._lines, None)
         if line is None:
             return None
         self._number += 1

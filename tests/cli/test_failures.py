@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import time
@@ -213,6 +214,22 @@ def test_a_manifest_of_other_bytes_is_refused_with_its_line(cli: Cli, tmp_path: 
         assert done.code == 2
         assert done.err.startswith(f"asyncstore: manifest, line {number}: this is not JSON, so it is no manifest, or")
         assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["put", "file", "--to", "store"], ["quickstart"], ["--help"]])
+def test_output_that_cannot_be_written_is_told(file: Path, words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command(*words), stdout=full, stderr=subprocess.PIPE, text=True, cwd=file.parent)
+    assert done.returncode == 3
+    assert done.stderr.startswith("asyncstore: cannot write the output: No space left on device\n")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_do_no_harm(file: Path, closed: str) -> None:
+    words = shlex.join(command("put", "file", "--to", "store"))
+    assert subprocess.run(["sh", "-c", f"{words} {closed}"], cwd=file.parent, capture_output=True).returncode == 0
+    assert in_process("check", file.parent / "store").returncode == 0
 
 
 def test_a_reader_that_goes_away_ends_a_command_without_a_word(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,12 +107,6 @@ def test_a_link_that_would_leave_its_tree_is_refused(name: str, target: str) -> 
 )
 def test_a_link_that_stays_in_its_tree_is_kept(name: str, target: str) -> None:
     assert stays_inside(name, target)
-
-
-def test_a_file_that_is_no_text_is_no_manifest(tmp_path: Path) -> None:
-    (tmp_path / "m").write_bytes(header_line("").encode() + b"\n\xff\n")
-    with (tmp_path / "m").open(encoding="utf-8") as lines, pytest.raises(ConfigError, match="is not UTF-8 text"):
-        list(ManifestReader(lines, "m").entries())
 
 
 DOCUMENTS = st.sampled_from([None, True, -1, 7, 1.5, float("inf"), "", "8", "x", "a/../b", [], ["a"], {}, {"a": 1}])
