@@ -19,7 +19,7 @@ def hash_of(data: Buffer) -> Key:
     return Key(hashlib.sha1(data, usedforsecurity=False).hexdigest())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Packed:
     """A blob ready to be stored; ``stored`` is None where its key is known to be stored already."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import anyio
@@ -27,7 +27,7 @@ TYPICAL_FILE = 32 * KIB
 """What a file counts for when a batch is filled; its size is not known before it is opened, in a thread."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry:
     """A source at its place in the input; ``held`` is the memory reserved for it."""
 
@@ -41,7 +41,7 @@ class _Small:
     """A packed blob, and all the places of the input in a batch that have its content."""
 
     packed: Packed
-    indexes: list[int] = field(default_factory=list[int])
+    indexes: list[int]
 
     @property
     def held(self) -> int:
@@ -119,8 +119,10 @@ class SaveOperation:
         for entry, item in zip(small, packed, strict=True):
             if item is None:
                 longer.append(entry)
+            elif (job := jobs.get(item.key)) is not None:
+                job.indexes.append(entry.index)
             else:
-                jobs.setdefault(item.key, _Small(item)).indexes.append(entry.index)
+                jobs[item.key] = _Small(item, [entry.index])
         held = sum(job.held for job in jobs.values())
         self._account.give(reserved - held)
         if (batch := self._context.batch) is not None:
@@ -204,9 +206,8 @@ class SaveOperation:
         return await self._writer.save(LargeBlob(self._context, source, found, self._codec))
 
     def _conclude(self, job: _Small, saved: SavedBlob) -> None:
-        first, *others = job.indexes
-        self._results[first] = saved
-        for index in others:
+        self._results[job.indexes[0]] = saved
+        for index in job.indexes[1:]:
             self._results[index] = replace(saved, existed=True)
 
 
