@@ -37,6 +37,9 @@ class UploadBody(Payload):
         """Always true: what was begun to be sent is not sent again by aiohttp; `Retrying` decides on that."""
         return True
 
+    def seek(self, position: int) -> None:
+        """Do nothing: every writing begins at the start. The SDK asks for it before it follows a bucket elsewhere."""
+
     def __bool__(self) -> bool:
         return bool(self._view)
 

@@ -119,7 +119,7 @@ async def _create(settings: S3Settings, connect_timeout: float, connections: int
     own_endpoint = settings.endpoint_url is not None and not is_aws(settings.endpoint_url)
     s3: dict[str, Any] = {
         # The checksum header is signed, so the body is bound to the signature without one more hash of it.
-        "payload_signing_enabled": settings.effective_checksum == "none",
+        "payload_signing_enabled": False,
     }
     if settings.addressing != "auto" or own_endpoint:
         s3["addressing_style"] = "virtual" if settings.addressing == "virtual" else "path"

@@ -20,7 +20,8 @@ class S3Settings:
     configuration file. ``verify`` is a file of CA certificates, or False for none.
 
     ``addressing`` "auto" puts the bucket into the path where ``endpoint_url`` is set, and leaves it to the SDK
-    otherwise. ``checksum`` "auto" sends a CRC-32 to AWS and a Content-MD5 elsewhere. Without
+    otherwise. ``checksum`` "auto" sends a CRC-32 to AWS and a Content-MD5 elsewhere; with
+    "none" only TLS protects bodies. Without
     ``conditional_writes``, for servers that ignore ``If-None-Match``, a create asks by HEAD first and is not atomic.
     """
 

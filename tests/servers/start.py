@@ -117,13 +117,13 @@ IAM_SET_UP_CALLS = 4  # the one that found the server up, and the three that mak
 
 @contextmanager
 def moto_iam(log: Path) -> Iterator[S3Server]:
-    """Run moto in the mode that checks signatures and policies, with one user who may do everything in S3."""
+    """Run moto in the mode that checks signatures and policies, with one user who may do everything."""
     port = free_port()
     command = [str(ensure("servers")), "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     environ = {"INITIAL_NO_AUTH_ACTION_COUNT": str(IAM_SET_UP_CALLS)}
     with serving(command, port=port, log=log, environ=environ) as process:
         server = S3Server("moto-iam", f"http://127.0.0.1:{port}", *_new_keys(), process.pid)
-        policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+        policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
         with contextlib.closing(server.client("iam")) as iam:
             iam.create_user(UserName="tester")
             made = iam.create_access_key(UserName="tester")["AccessKey"]

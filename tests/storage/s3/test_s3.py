@@ -165,3 +165,19 @@ async def test_a_pickled_storage_opens_a_client_of_its_own(moto: S3Server, open_
     finally:
         await again.aclose()
         await again.runtime.aclose()
+
+
+@pytest.mark.parametrize("checksum", ["md5", "crc32", "none"])
+async def test_every_kind_of_checksum_is_taken_for_objects_and_parts(
+    s3_server: S3Server, open_s3: OpenS3, checksum: str
+) -> None:
+    storage = await open_s3(s3_server, checksum=checksum)
+    await storage.put("a", b"content")
+    await storage.put("empty", b"")
+    upload = await storage.create_multipart("b", part_size=5 * MIB)
+    await upload.put_part(1, b"end")
+    await upload.put_part(0, bytes(5 * MIB))
+    await upload.complete()
+    assert await read(storage, "a") == b"content"
+    assert await read(storage, "empty") == b""
+    assert await read(storage, "b") == bytes(5 * MIB) + b"end"
