@@ -7,10 +7,13 @@ import pytest
 
 from asyncstore.datastore.flow import FlowDataStore
 from asyncstore.runtime import Runtime
+from asyncstore.storage.base import DataStoreStorage
 from asyncstore.storage.local import LocalStorage
 from asyncstore.storage.memory import MemoryStorage
+from asyncstore.storage.registry import open_storage
 from tests.cas.plain import PlainStorage
 from tests.golden import extract
+from tests.servers.start import S3Server
 
 
 @pytest.fixture
@@ -21,14 +24,22 @@ async def runtime() -> AsyncIterator[Runtime]:
         assert runtime.requests.available == runtime.limits.requests
 
 
-@pytest.fixture(params=["local", "memory", "single requests"])
-def storage(
-    request: pytest.FixtureRequest, runtime: Runtime, tmp_path: Path
-) -> LocalStorage | MemoryStorage | PlainStorage:
-    if request.param == "local":
-        return LocalStorage(tmp_path / "root", runtime=runtime, durability="fast")
-    kind = MemoryStorage if request.param == "memory" else PlainStorage
-    return kind("test", runtime=runtime)
+@pytest.fixture(params=["local", "memory", "single requests", pytest.param("s3", marks=pytest.mark.servers)])
+async def storage(
+    request: pytest.FixtureRequest, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[DataStoreStorage]:
+    if request.param == "s3":
+        server: S3Server = request.getfixturevalue("moto")
+        for name, value in server.environ().items():
+            monkeypatch.setenv(name, value)
+        async with open_storage(
+            f"s3://{server.make_bucket()}/root", runtime=runtime, endpoint_url=server.endpoint
+        ) as opened:
+            yield opened
+    elif request.param == "local":
+        yield LocalStorage(tmp_path / "root", runtime=runtime, durability="fast")
+    else:
+        yield (MemoryStorage if request.param == "memory" else PlainStorage)("test", runtime=runtime)
 
 
 @pytest.fixture
@@ -37,7 +48,7 @@ def plain(runtime: Runtime) -> PlainStorage:
 
 
 @pytest.fixture
-def flow(storage: LocalStorage | MemoryStorage | PlainStorage) -> FlowDataStore:
+def flow(storage: DataStoreStorage) -> FlowDataStore:
     return FlowDataStore("Flow", storage)
 
 

@@ -72,6 +72,7 @@ class DatastoreMachine(RuleBasedStateMachine):
     """Starts, saves, fails, crashes, finishes, reopens, reads old attempts, prefetches, damages and heals."""
 
     steps = 0
+    """Rules that ran, over all examples; counted by the invariant that is checked after each."""
 
     @initialize(batches=st.booleans())
     def open(self, batches: bool) -> None:
@@ -88,7 +89,6 @@ class DatastoreMachine(RuleBasedStateMachine):
         self.reopen()
 
     def run(self, call: Callable[[], Awaitable[T]]) -> T:
-        type(self).steps += 1
         return self.portal.call(call)
 
     @rule()
@@ -355,6 +355,7 @@ class DatastoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_borrowed(self) -> None:
+        type(self).steps += 1
         if hasattr(self, "runtime"):
             assert self.runtime.memory.used == 0
             assert self.runtime.requests.available == self.runtime.limits.requests
@@ -384,11 +385,10 @@ def run_machine(examples: int, length: int) -> int:
 
 
 def test_the_datastore_behaves_as_dicts_that_can_crash_be_damaged_and_healed() -> None:
-    assert run_machine(60, 40) > 1500
+    assert run_machine(60, 40) > 1000
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_datastore_behaves_as_dicts_for_twenty_thousand_steps() -> None:
-    # Calls of the datastore are counted: at least one for each step of a rule.
     assert run_machine(600, 60) >= 20_000
