@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from asyncstore.cas.context import WHOLE, CasContext
-from asyncstore.cas.pack import absent, hash_of, unpack_verified
+from asyncstore.cas.pack import absent, hash_of, unpack_unlabelled, unpack_verified
 from asyncstore.cas.stream import read_streamed
 from asyncstore.codec.registry import RAW, codec_of, declared_size
-from asyncstore.errors import BlobNotFoundError, IntegrityError, ObjectNotFoundError
+from asyncstore.errors import BlobNotFoundError, CorruptBlobError, IntegrityError, ObjectNotFoundError
 from asyncstore.layout import old_raw_blob_path
 from asyncstore.limits import MemoryAccount
 from asyncstore.storage.transfer import download_window
@@ -25,12 +25,13 @@ TYPICAL_RATIO = 4
 class Content:
     """A verified blob; ``data`` is None where only its verification was asked for.
 
-    ``cached`` says that the storage was not asked: it may not have the blob, or a damaged one.
+    ``as_stated`` says that the object is what its attributes state; False that only another reading of it gave the
+    content, and None that they were not looked at (a cache gave it, or the bare body).
     """
 
     size: int
     data: bytes | None
-    cached: bool = False
+    as_stated: bool | None
 
 
 def expected_bytes(meta: ObjectMeta) -> int:
@@ -51,7 +52,7 @@ async def fetch(context: CasContext, key: Key, account: MemoryAccount, *, keep: 
     cache = context.cache if keep else None
     cached = await cache.load_key(key) if cache else None
     if cached is not None and await context.runtime.pool.run(hash_of, cached) == key:
-        return Content(len(cached), cached, cached=True)
+        return Content(len(cached), cached, None)
     try:
         content = await _fetch_at(context, key, context.path(key), account, keep=keep, default={})
     except ObjectNotFoundError as missing:
@@ -60,21 +61,39 @@ async def fetch(context: CasContext, key: Key, account: MemoryAccount, *, keep: 
             content = await _fetch_at(context, key, old, account, keep=keep, default=RAW.attributes(0))
         except ObjectNotFoundError:
             raise absent(key, context.path(key)) from missing
+    except IntegrityError as error:
+        proven = None if isinstance(error, CorruptBlobError) or not keep else await _fetch_body(context, key, account)
+        if proven is None:
+            raise
+        content = proven
     if cache is not None and content.data is not None:
         await cache.store_key(key, content.data)
     return content
 
 
 async def is_whole(context: CasContext, key: Key) -> bool:
-    """Read a blob back and say whether it is what its key says."""
+    """Read a blob back and say whether it is what its key and its attributes say."""
     account = context.runtime.memory.account()
     try:
-        await fetch(context, key, account, keep=False)
+        content = await fetch(context, key, account, keep=False)
     except (IntegrityError, BlobNotFoundError):
         return False
     finally:
         account.close()
-    return True
+    return content.as_stated is True
+
+
+async def _fetch_body(context: CasContext, key: Key, account: MemoryAccount) -> Content | None:
+    """Load a blob whose attributes cannot be used, by its body alone: a torn sidecar is no lost content."""
+    if context.bare is None:
+        return None
+    async with account.reserve(WHOLE * (1 + TYPICAL_RATIO)):
+        [body] = await context.bare.read_bodies([context.path(key)], max_bytes=WHOLE)
+        if not isinstance(body, bytes):
+            return None
+        limit = context.runtime.limits.max_blob_bytes
+        data = await context.runtime.pool.run(unpack_unlabelled, key, body, max_size=limit)
+    return None if data is None else Content(len(data), data, as_stated=False)
 
 
 async def _fetch_at(
@@ -87,12 +106,11 @@ async def _fetch_at(
         codec_of(meta.attributes or default)  # an unknown form is told before anything is read
         wanted = expected_bytes(meta) if keep else 0
         async with account.reserve(wanted + download_window(context.storage, meta.size)):
-            size, data = await read_streamed(context, key, keep=keep)
-            return Content(size, data)
+            return Content(*await read_streamed(context, key, keep=keep))
     async with account.reserve(expected_bytes(meta)):
         if stored is None:
             meta, stored = await _read(context, path, limit=WHOLE)
-        content = await context.runtime.pool.run(
+        content, as_stated = await context.runtime.pool.run(
             unpack_verified,
             key,
             stored or b"",
@@ -100,7 +118,7 @@ async def _fetch_at(
             where=path,
             max_size=context.runtime.limits.max_blob_bytes,
         )
-        return Content(len(content), content if keep else None)
+        return Content(len(content), content if keep else None, as_stated)
 
 
 async def _read(context: CasContext, path: str, *, limit: int) -> tuple[ObjectMeta, Buffer | None]:

@@ -25,8 +25,10 @@ LoadBatch: TypeAlias = Callable[[list[Key]], Awaitable[list[Key]]]
 def note_outcome(context: CasContext, key: Key, outcome: Outcome) -> None:
     """Remember what a load found, so that the next save of the same content skips it or heals it."""
     if isinstance(outcome, Content):
-        if not outcome.cached:
+        if outcome.as_stated:
             context.known.add(key, None)
+        elif outcome.as_stated is False:
+            context.known.forget(key, damaged=True)  # this reader got around it, Metaflow's would not
     elif isinstance(outcome, IntegrityError):
         context.known.forget(key, damaged=True)
     elif isinstance(outcome, BlobNotFoundError):
@@ -64,7 +66,7 @@ class LoadOperation:
     def _batch_loader(self) -> LoadBatch | None:
         if self._context.cache is not None:
             return None  # a cache is asked key by key
-        if (bare := self._context.bare) is not None:
+        if self._keep and (bare := self._context.bare) is not None:  # who verifies looks at attributes, too
             return partial(self._load_bodies, bare)
         if (batch := self._context.batch) is not None:
             return partial(self._load_objects, batch)
@@ -94,7 +96,7 @@ class LoadOperation:
         outcomes: list[tuple[Key, Content | None]] = []
         for key, body in zip(keys, bodies, strict=True):
             content = unpack_unlabelled(key, body, max_size=max_size) if isinstance(body, bytes) else None
-            outcomes.append((key, None if content is None else self._content(content)))
+            outcomes.append((key, None if content is None else self._content(content, None)))
         return outcomes
 
     async def _load_objects(self, batch: SupportsBatch, keys: list[Key]) -> list[Key]:
@@ -118,14 +120,14 @@ class LoadOperation:
         outcomes: Outcomes = []
         for key, path, item in items:
             try:
-                content = unpack_verified(key, item.data or b"", item.meta.attributes, where=path, max_size=max_size)
-                outcomes.append((key, self._content(content)))
+                found = unpack_verified(key, item.data or b"", item.meta.attributes, where=path, max_size=max_size)
+                outcomes.append((key, self._content(*found)))
             except AsyncStoreError as error:
                 outcomes.append((key, error))
         return outcomes
 
-    def _content(self, content: bytes) -> Content:
-        return Content(len(content), content if self._keep else None)
+    def _content(self, content: bytes, as_stated: bool | None) -> Content:  # noqa: FBT001  # a field of Content
+        return Content(len(content), content if self._keep else None, as_stated)
 
     async def _load_alone(self, key: Key) -> None:
         try:

@@ -98,8 +98,10 @@ def form_to_heal(meta: ObjectMeta | None, size: int, codec: Codec) -> tuple[Code
     return codec, codec.attributes(size)
 
 
-def unpack_verified(key: Key, stored: Buffer, attributes: Attributes, *, where: str, max_size: int) -> bytes:
-    """Return the content of a stored blob whose hash is ``key``.
+def unpack_verified(
+    key: Key, stored: Buffer, attributes: Attributes, *, where: str, max_size: int
+) -> tuple[bytes, bool]:
+    """Return the content of a stored blob whose hash is ``key``, and whether it is in the form that is stated.
 
     Where the attributes do not fit the bytes (a writer died between the two), the other readings are tried. Raises
     `CorruptBlobError` if none fits, `CodecError` for attributes of a form that is not known here.
@@ -115,7 +117,7 @@ def unpack_verified(key: Key, stored: Buffer, attributes: Attributes, *, where: 
             continue
         found = hash_of(content)
         if found == key:
-            return content
+            return content, codec is stated
         if codec is stated:
             actual = found
     raise corrupt(key, actual, where) from failure

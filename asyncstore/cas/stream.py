@@ -53,15 +53,15 @@ async def open_decoded(
         yield _verified(groups, pool, key, body.path)
 
 
-async def read_streamed(context: CasContext, key: Key, *, keep: bool) -> tuple[int, bytes | None]:
-    """Return size and, with ``keep``, content of a blob that is too large to be decoded in one piece.
+async def read_streamed(context: CasContext, key: Key, *, keep: bool) -> tuple[int, bytes | None, bool]:
+    """Return size, with ``keep`` content, and whether the attributes fit, of a blob too large to be decoded at once.
 
     The caller has reserved the memory. Where the attributes do not fit the bytes, the other readings are tried.
     """
     failure: CorruptBlobError | None = None
     for codec in (None, GZIP, RAW, LZ4):
         try:
-            return await _read_as(context, key, codec, keep=keep)
+            return *await _read_as(context, key, codec, keep=keep), codec is None
         except CorruptBlobError as error:
             failure = failure or error
     assert failure is not None

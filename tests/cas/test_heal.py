@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
 
 import pytest
 
 from asyncstore.cas.store import ContentAddressedStore
 from asyncstore.errors import CorruptBlobError
 from asyncstore.layout import blob_path
+from asyncstore.storage.base import DataStoreStorage
 from asyncstore.storage.memory import MemoryStorage
+from asyncstore.storage.registry import open_storage
 from asyncstore.types import Attributes
 from tests.cas.content import Chunks, compressible, key_of, random_bytes
 
@@ -29,7 +32,7 @@ def damaged(data: bytes) -> bytes:
     return data[:middle] + bytes(byte ^ 0xFF for byte in data[middle : middle + 16]) + data[middle + 16 :]
 
 
-def store_over(storage: MemoryStorage) -> ContentAddressedStore:
+def store_over(storage: DataStoreStorage) -> ContentAddressedStore:
     return ContentAddressedStore("F/data", storage)
 
 
@@ -96,3 +99,48 @@ async def test_another_valid_gzip_in_place_is_found_and_healed(storage: MemorySt
     assert caught.value.actual == key_of(random_bytes(500))
     await store.save_blob(content)
     assert await store.load_blob(key_of(content)) == content
+
+
+@pytest.mark.parametrize("content", CONTENTS, ids=SIZES)
+async def test_attributes_that_do_not_fit_are_read_around_and_healed_by_a_verifying_save(
+    storage: MemoryStorage, content: bytes
+) -> None:
+    path = blob_path("F/data", key_of(content))
+    await storage.put(path, content)  # without attributes it counts as gzip, which it is not
+    assert await store_over(storage).load_blob(key_of(content)) == content
+    assert not (await store_over(storage).save_blob(content, verify_existing=True)).existed
+    assert (await store_over(storage).save_blob(content, verify_existing=True)).existed
+
+
+@pytest.mark.parametrize("content", CONTENTS, ids=SIZES)
+async def test_a_load_that_had_to_guess_the_form_makes_the_next_save_heal(
+    storage: MemoryStorage, content: bytes
+) -> None:
+    store = store_over(storage)
+    await storage.put(blob_path("F/data", key_of(content)), content)
+    assert await store.load_blob(key_of(content)) == content
+    assert not (await store.save_blob(content)).existed
+
+
+BROKEN = [b"", b"{", b"[]", b"\xff", b'{"cas_version": 2}', b'{"cas_raw": true}']
+
+
+@pytest.mark.parametrize("text", BROKEN)
+@pytest.mark.parametrize("size", [500, 300_000])
+async def test_a_broken_sidecar_on_disk_costs_no_content_is_told_by_verification_and_healed_by_a_save(
+    scratch: Path, text: bytes, size: int
+) -> None:
+    content = compressible(size)
+    async with open_storage(scratch, durability="fast") as storage:
+        key = (await store_over(storage).save_blob(content)).key
+        sidecar = scratch / (blob_path("F/data", key) + "_meta")
+        sidecar.write_bytes(text)
+        assert await store_over(storage).load_blob(key) == content
+        store = store_over(storage)
+        async with store.load_blobs([key]) as blobs:
+            assert [blob async for blob in blobs] == [(key, content)]
+        async with store_over(storage).verify_blobs([key]) as statuses:
+            [status] = [status async for status in statuses]
+        assert status.ok == (text == b'{"cas_raw": true}')
+        assert not (await store.save_blob(content)).existed
+        assert (await store_over(storage).save_blob(content, verify_existing=True)).existed
