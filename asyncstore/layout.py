@@ -96,6 +96,12 @@ def blob_prefix(flow: str) -> str:
     return f"{flow}/{BLOB_DIRECTORY}"
 
 
+def flow_of_blob_prefix(prefix: str) -> str | None:
+    """Return the flow whose content-addressed store has this prefix, or None if it is no flow's."""
+    flow, slash, directory = prefix.partition("/")
+    return flow if slash and directory == BLOB_DIRECTORY else None
+
+
 def blob_path(prefix: str, key: Key) -> str:
     """Return the path of a blob: ``<prefix>/<first two digits>/<key>``."""
     return f"{prefix}/{key[:2]}/{key}" if prefix else f"{key[:2]}/{key}"

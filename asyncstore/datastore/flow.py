@@ -10,7 +10,7 @@ from asyncstore.cas.cache import BlobCache
 from asyncstore.cas.result import SavedBlob
 from asyncstore.cas.store import ContentAddressedStore
 from asyncstore.codec.base import Codec
-from asyncstore.datastore.attempts import check_attempt
+from asyncstore.datastore.attempts import Attempts, check_attempt
 from asyncstore.datastore.context import FlowContext, TaskMetadataCache
 from asyncstore.datastore.discovery import attempts_of, named_tasks, tasks_of_run
 from asyncstore.datastore.includes import IncludedFiles
@@ -22,7 +22,7 @@ from asyncstore.datastore.task import TaskDataStore
 from asyncstore.datastore.trust import Trust, TrustPolicy
 from asyncstore.datastore.writable import WritableTaskDataStore
 from asyncstore.errors import ConfigError, TaskNotFoundError
-from asyncstore.layout import blob_prefix, split_task_pathspec
+from asyncstore.layout import BLOB_DIRECTORY, blob_prefix, split_task_pathspec
 from asyncstore.storage.base import DataStoreStorage
 from asyncstore.types import BlobSource, Key, TaskPath
 
@@ -194,6 +194,19 @@ class FlowDataStore:
         ]
         indexes = await load_indexes(self._context, (ref for ref in refs if ref.is_done))
         return [TaskDataStore(self._context, ref.path, ref.attempt, indexes.get(ref)) for ref in refs]
+
+    async def runs(self) -> list[str]:
+        """Return the runs that have anything stored, in no promised order. One listing."""
+        async with self.storage.list(self.flow_name) as entries:
+            names = [entry.path.rpartition("/")[2] async for entry in entries if entry.kind == "directory"]
+        return [name for name in names if name != BLOB_DIRECTORY]
+
+    async def find_attempts(self, run: str, *, steps: Iterable[str] | None = None) -> dict[TaskPath, Attempts]:
+        """Return the tasks of a run, by step and number, and which attempts of each were started and are done.
+
+        One listing, or one per step.
+        """
+        return await tasks_of_run(self._context, run, steps)
 
     async def save_data(self, blobs: Iterable[BlobSource] | AsyncIterable[BlobSource]) -> list[SavedBlob]:
         """Store raw blobs (code packages and the like) and return addresses and keys, in the order of the input."""

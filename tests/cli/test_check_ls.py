@@ -101,3 +101,29 @@ def test_ls_prints_size_time_and_path(cli: Cli, tmp_path: Path) -> None:
     missing = cli("ls", "store", "nothing")
     assert missing.code == 3
     assert missing.err.startswith("asyncstore: there is no object or directory 'nothing' in ")
+
+
+def test_the_attempts_of_the_golden_datastore_are_complete_and_registered(cli: Cli, tmp_path: Path) -> None:
+    extract(tmp_path)
+    done = cli("check", ".metaflow")
+    assert (done.code, done.err) == (0, "")
+    tasks = [task for run in expected()["flow"]["runs"].values() for step in run["steps"].values()
+             for task in step["tasks"].values()]  # fmt: skip
+    markers = sum(name.endswith(".DONE.lock") for task in tasks for name in task["datastore_files"])
+    assert done.lines[1] == f"{markers} finished attempts: 0 incomplete, 0 not registered"
+
+
+def test_attempts_that_are_incomplete_or_not_registered_are_named_with_what_to_do(cli: Cli, tmp_path: Path) -> None:
+    root = extract(tmp_path)
+    run = root / "TourFlow/1795447905376589"
+    for row in (run / "end/25/_meta").glob("*attempt-done*"):
+        row.unlink()
+    (run / "start/1/0.data.json").unlink()
+    done = cli("check", root)
+    assert done.code == 1
+    assert len(done.lines) == 4
+    told = sorted(done.lines[:2])
+    assert told[0].startswith("attempt  TourFlow/1795447905376589/end/25 attempt 0  done, not registered: ")
+    assert told[1].startswith("incomplete  TourFlow/1795447905376589/start/1 attempt 0  ")
+    assert "0.data.json is not there" in told[1]
+    assert done.lines[3].endswith(": 1 incomplete, 1 not registered")
