@@ -60,11 +60,12 @@ def _conditions(result: Result) -> str:
     machine = result.machine
     versions = {name: version for rival in result.rivals.values() for name, version in rival["versions"].items()}
     durability = sorted({one["options"].get("durability", "") for one in result.rivals.values()} - {""})
+    synced = f"durability {', '.join(durability)} ({result.baseline} never syncs); " if durability else ""
     return (
-        f"Time of {result.baseline} over time of asyncstore, median [range] of {result.repeats} interleaved repeats. "
+        f"Time of {result.baseline} over time of the others, median [range] of {result.repeats} interleaved repeats. "
         f"{machine['cpus']} CPUs ({machine['processor']}), {machine['memory']}, {machine['system']}; "
-        f"file systems: {', '.join(f'{name} is {kind}' for name, kind in result.places.items())}; "
-        f"warm page cache; durability {', '.join(durability)} ({result.baseline} never syncs); "
+        f"places: {', '.join(f'{name} is {kind}' for name, kind in result.places.items())}; "
+        f"warm page cache; {synced}"
         f"{', '.join(f'{name} {version}' for name, version in sorted(versions.items()))}; "
         f"commit {machine['commit'][:12]}{' with changes' if machine['changed'] else ''}; "
         f"load {machine['load']} at the start."

@@ -6,18 +6,19 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.contents import Case
-from benchmarks.machine import describe, file_system
+from benchmarks.machine import describe
+from benchmarks.places import DirectoryPlace, Place
 from benchmarks.process import Rival, RivalFailedError, RivalProcess
 from benchmarks.result import Result, Series
 
 
 def run_stores(
-    benchmark: str, rivals: Sequence[Rival], cases: Sequence[Case], places: dict[str, Path], *, repeats: int
+    benchmark: str, rivals: Sequence[Rival], cases: Sequence[Case], places: Mapping[str, Path | Place], *, repeats: int
 ) -> Result:
     """Measure how rivals save and load the same blobs at each place; the first rival is the baseline.
 
@@ -25,6 +26,7 @@ def run_stores(
     checked. One repeat more comes first and is not counted: it warms up, and every rival that Metaflow must be able to
     read is read by the baseline.
     """
+    where = {name: DirectoryPlace(place) if isinstance(place, Path) else place for name, place in places.items()}
     with ExitStack() as stack:
         processes = [stack.enter_context(RivalProcess(rival)) for rival in rivals]
         started = {one.rival.name: one.ask("start", options=one.rival.options) for one in processes}
@@ -33,7 +35,7 @@ def run_stores(
             baseline=rivals[0].name,
             repeats=repeats,
             machine=describe(),
-            places={name: file_system(path) for name, path in places.items()},
+            places={name: place.describe() for name, place in where.items()},
             rivals={
                 rival.name: {"options": rival.options, "versions": started[rival.name]["versions"]} for rival in rivals
             },
@@ -44,9 +46,9 @@ def run_stores(
             expected = [hashlib.sha1(file.read_bytes()).hexdigest() for file in sorted((contents / "blobs").iterdir())]
             for one in processes:
                 one.ask("read", directory=str(contents / "blobs"))
-            for name, path in places.items():
+            for name, found in where.items():
                 print(f"{case.name} on {name} ({result.places[name]})", flush=True)
-                _measure(result, case, name, path, processes, expected, total)
+                _measure(result, case, name, found, processes, expected, total)
             shutil.rmtree(contents / "blobs")
     return result
 
@@ -55,7 +57,7 @@ def _measure(
     result: Result,
     case: Case,
     place: str,
-    path: Path,
+    found: Place,
     processes: Sequence[RivalProcess],
     expected: list[str],
     total: int,
@@ -70,14 +72,14 @@ def _measure(
         # Whoever goes first finds other caches than who comes later: everyone is first in turn.
         turn = repeat % len(processes)
         for one in (*processes[turn:], *processes[:turn]):
-            with tempfile.TemporaryDirectory(dir=path, prefix="asyncstore-bench-") as root:
+            with found.root() as root:
                 saved = one.ask("save", root=root)
                 if saved["keys"] != expected:
                     raise RivalFailedError(f"{one.rival.name} saved {case.name} under wrong keys")
                 loaded = one.ask("load", root=root, keys=expected)
                 if not loaded["equal"]:
                     raise RivalFailedError(f"{one.rival.name} loaded other bytes than it saved of {case.name}")
-                stored = _stored_bytes(Path(root))
+                stored = found.stored_bytes(root)
                 if repeat == 0:
                     _read_by_baseline(processes[0], one, root, expected)
             if repeat > 0:
@@ -90,10 +92,6 @@ def _measure(
 def _read_by_baseline(baseline: RivalProcess, one: RivalProcess, root: str, keys: list[str]) -> None:
     if one.rival.options.get("codec") == "gzip" and not baseline.ask("load", root=root, keys=keys)["equal"]:
         raise RivalFailedError(f"{baseline.rival.name} loaded other bytes than {one.rival.name} saved")
-
-
-def _stored_bytes(root: Path) -> int:
-    return sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
 
 
 def _memory_disk() -> str | None:
