@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import asyncstore
+from tests.golden import extract
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -61,6 +62,8 @@ def test_no_block_escapes() -> None:
 @pytest.mark.parametrize("pair", PYTHON, ids=lambda pair: f"line {pair[0].line}")
 def test_a_python_block_prints_what_stands_below_it(pair: tuple[Block, Block], tmp_path: Path) -> None:
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for part in ("TourFlow/data", "TourFlow/1795447905376589/start"):
+        extract(tmp_path, below=part)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", pair[0].text], cwd=tmp_path, env=environ, capture_output=True, text=True
     )
