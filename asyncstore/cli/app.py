@@ -55,14 +55,15 @@ class StderrHandler(logging.Handler):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""
     \b
-    A URL is a directory, file:///DIRECTORY, s3://BUCKET/PREFIX, azure://CONTAINER/PREFIX or gs://BUCKET/PREFIX.
+    A URL is a directory, file:///DIRECTORY or s3://BUCKET/PREFIX.
     Exit codes: 0 done, 1 damage found, 2 wrong usage, 3 could not finish.
 
     \b
-    asyncstore quickstart
-    asyncstore put results/ --to /srv/store --json > results.jsonl
-    asyncstore get --manifest results.jsonl --from /srv/store --output restored
-    asyncstore check ~/project/.metaflow
+    Examples:
+      asyncstore quickstart
+      asyncstore put results/ --to /srv/store --json > results.jsonl
+      asyncstore get --manifest results.jsonl --from /srv/store --output restored
+      asyncstore check ~/project/.metaflow
     """,
 )
 @click.version_option(__version__, prog_name="asyncstore", message="%(prog)s %(version)s")

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     short_help="Verify every blob.",
     epilog="""
     \b
-    asyncstore check ~/project/.metaflow
-    asyncstore check s3://bucket/metaflow
+    Examples:
+      asyncstore check ~/project/.metaflow
+      asyncstore check s3://bucket/metaflow
     """,
 )
 @click.argument("url", metavar="[URL]", required=False)
@@ -34,8 +35,8 @@ def command(url: str | None) -> int:
     Without URL, this is the datastore that Metaflow would use in the current directory.
 
     Prints a line for each blob that is damaged or unreadable, with path, key and cause, for each attempt that is
-    incomplete or not registered, and then the totals. Ends with 0 if all is well, 1 if there is damage, and 3 if
-    something could not be checked.
+    incomplete or not registered, and then the totals. Ends with 0 if all is well, 1 if one of these was found, and 3
+    if the storage gave no answer for something, or if there is no blob at all.
     """
     from asyncstore.config import load_config
     from asyncstore.maintain.root import configured_root
@@ -50,9 +51,9 @@ async def _check(url: str) -> int:
     watch = Stopwatch()
     totals = CheckTotals()
     async with open_url(url) as storage:
-        with screen("looking for blobs", unit="blobs"):
+        with screen("looking for blobs", unit="blob"):
             directories = await find_blob_directories(storage)
-        with screen("checking", total=sum(each.blobs for each in directories), unit="blobs") as out:
+        with screen("checking", total=sum(each.blobs for each in directories), unit="blob") as out:
             async with check_blobs(storage, directories) as blobs:
                 async for blob in blobs:
                     totals.add(blob)
@@ -66,14 +67,14 @@ async def _check(url: str) -> int:
         f"{size_text(totals.size)} verified: {totals.damaged:,} damaged, "
         f"{totals.unreadable + totals.unanswered:,} unreadable"
     )
-    note(f"in {watch.seconds:.1f} s")
-    if totals.damaged:
-        note("`asyncstore put --verify-existing` of the same content, to the same prefix, heals a damaged blob.")
     if attempts.done:
         click.echo(
             f"{count_text(attempts.done, 'finished attempt')}: {attempts.incomplete:,} incomplete, "
             f"{attempts.unregistered:,} not registered"
         )
+    note(f"in {watch.seconds:.1f} s")
+    if totals.damaged:
+        note("`asyncstore put --verify-existing` of the same content, to the same prefix, heals a damaged blob.")
     if totals.damaged or totals.unreadable or attempts.incomplete or attempts.unregistered:
         return DAMAGE
     return UNFINISHED if totals.unanswered or attempts.unanswered else 0
@@ -86,7 +87,7 @@ async def _check_attempts(storage: DataStoreStorage, directories: list[BlobDirec
 
     totals = AttemptTotals()
     flows = [flow for each in directories if (flow := flow_of_blob_prefix(each.prefix)) is not None]
-    with screen("checking attempts", unit="attempts") as out:
+    with screen("checking attempts", unit="attempt") as out:
         for flow in flows:
             metadata = await local_metadata(storage, flow)
             async with check_attempts(FlowDataStore(flow, storage), metadata=metadata) as checked:

@@ -15,8 +15,9 @@ from asyncstore.cli.storage import DEFAULT_PREFIX, open_url, run_async
     short_help="Restore files by key, or a tree by its manifest.",
     epilog="""
     \b
-    asyncstore get da39a3ee5e6b4b0d3255bfef95601890afd80709 --from /srv/store
-    asyncstore get --manifest results.jsonl --from s3://bucket/store --output restored
+    Examples:
+      asyncstore get da39a3ee5e6b4b0d3255bfef95601890afd80709 --from /srv/store
+      asyncstore get --manifest results.jsonl --from s3://bucket/store --output restored
     """,
 )
 @click.argument("keys", metavar="[KEY]...", nargs=-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from asyncstore.cli.failures import printable
-from asyncstore.cli.output import PlainScreen
+from asyncstore.cli.output import PlainScreen, note
 from asyncstore.cli.storage import open_url, run_async
 from asyncstore.types import ListEntry
 
@@ -15,8 +15,9 @@ from asyncstore.types import ListEntry
     short_help="List objects.",
     epilog="""
     \b
-    asyncstore ls /srv/store
-    asyncstore ls s3://bucket/store files/data --recursive
+    Examples:
+      asyncstore ls /srv/store
+      asyncstore ls s3://bucket/store files/data --recursive
     """,
 )
 @click.argument("url", metavar="URL")
@@ -34,9 +35,13 @@ async def _ls(url: str, path: str, recursive: bool) -> None:
     from asyncstore.maintain.objects import list_objects
 
     out = PlainScreen()
+    count = 0
     async with open_url(url) as storage, list_objects(storage, path, recursive=recursive) as entries:
         async for entry in entries:
+            count += 1
             out.line(_line(entry))
+    if not count:
+        note(f"There is nothing in {storage.root}.")
 
 
 def _line(entry: ListEntry) -> str:

@@ -38,7 +38,7 @@ class PlainScreen:
 
 
 @contextmanager
-def screen(title: str, *, total: int | None = None, unit: str = "files") -> Generator[Screen]:
+def screen(title: str, *, total: int | None = None, unit: str = "file") -> Generator[Screen]:
     """Open a screen for one piece of work over ``total`` items, if that is known."""
     if not sys.stderr.isatty():
         yield PlainScreen()

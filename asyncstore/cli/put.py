@@ -14,8 +14,9 @@ from asyncstore.cli.storage import DEFAULT_PREFIX, open_url, run_async
     short_help="Save files and whole directories.",
     epilog="""
     \b
-    asyncstore put model.bin --to /srv/store
-    asyncstore put results/ --to s3://bucket/store --json > results.jsonl
+    Examples:
+      asyncstore put model.bin --to /srv/store
+      asyncstore put results/ --to s3://bucket/store --json > results.jsonl
     """,
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from asyncstore.maintain.quickstart import Step
 
 
-@click.command("quickstart", short_help="Save and load some thousand real files.")
+@click.command("quickstart", short_help="Save and load the files of this Python.")
 @click.argument("directory", metavar="[DIR]", required=False, type=click.Path(file_okay=False))
 def command(directory: str | None) -> None:
     """Save the standard library of this Python, save it again, load it back, and tell how it went.
@@ -26,7 +26,7 @@ def command(directory: str | None) -> None:
     with ExitStack() as stack:
         place = directory or stack.enter_context(TemporaryDirectory(prefix="asyncstore-"))
         root, steps = run_async(lambda: _quickstart(place))
-    click.echo(f"All files of {root}, on local disk:\n")
+    click.echo(f"The standard library in {root}, on local disk:\n")
     _print_table(steps)
     if directory is None:
         click.echo("\nThe store was temporary and is gone. `asyncstore quickstart DIR` keeps it.")
@@ -41,7 +41,7 @@ async def _quickstart(directory: str) -> tuple[str, list[Step]]:
     async with open_url(directory) as storage:
         root, files = await storage.runtime.pool.run(sample_tree)
         done: list[Step] = []
-        with screen("saving and loading", total=3, unit="steps") as out:
+        with screen("saving and loading", total=3, unit="step") as out:
             async with quickstart(ContentAddressedStore(DEFAULT_PREFIX, storage), files) as steps:
                 async for step in steps:
                     done.append(step)
@@ -56,7 +56,7 @@ def _print_table(steps: list[Step]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("", no_wrap=True)
-    for heading in ("files", "MiB", "new blobs", "written", "ratio", "seconds", "MiB/s"):
+    for heading in ("files", "MiB", "new blobs", "MiB written", "ratio", "seconds", "MiB/s"):
         table.add_column(heading, justify="right", no_wrap=True)
     for step in steps:
         table.add_row(

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from asyncstore.cli.output import REFRESH_SECONDS, size_text
+from asyncstore.cli.output import REFRESH_SECONDS, count_text, size_text
 
 
 class TerminalScreen:
@@ -69,8 +69,11 @@ class TerminalScreen:
             self._show()
 
     def _show(self) -> None:
-        whole = "" if self._total is None else f" of {self._total:,}"
-        done = f"{self._count:,}{whole} {self._unit}, {size_text(self._size)}"
+        if self._total is None:
+            count = count_text(self._count, self._unit)
+        else:
+            count = f"{self._count:,} of {count_text(self._total, self._unit)}"
+        done = f"{count}, {size_text(self._size)}"
         self._progress.update(self._task, completed=self._count, done=done)
         if self._lines:
             lines, self._lines = self._lines, []

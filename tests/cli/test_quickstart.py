@@ -17,7 +17,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sysconfig.get_paths", lambda: {"stdlib": str(Path(json.__file__).parent)})
 
 
-def test_the_sample_is_some_thousand_files_that_nobody_writes_to() -> None:
+def test_the_sample_is_hundreds_of_files_that_nobody_writes_to() -> None:
     from asyncstore.maintain.quickstart import sample_tree
 
     root, files = sample_tree()

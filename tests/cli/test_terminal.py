@@ -59,11 +59,20 @@ def test_results_and_a_summary_are_seen_on_a_terminal(terminal: Terminal, tmp_pa
 
 def test_the_bar_counts_what_is_done(terminal: Terminal) -> None:
     terminal.open()
-    with TerminalScreen("checking", 2000, "blobs") as screen:
+    with TerminalScreen("checking", 2000, "blob") as screen:
         screen.advance(1500, 3 << 20)
         screen.line("a line of the result")
     assert "1,500 of 2,000 blobs, 3.0 MiB" in terminal.getvalue()
     assert "a line of the result\n" in terminal.getvalue()
+    with TerminalScreen("saving", None, "file") as screen:
+        screen.advance(1, 1)
+    assert "1 file, 1 byte" in terminal.getvalue()
+
+
+def test_somebody_who_lists_a_directory_that_is_not_there_learns_it(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.open()
+    assert run(["ls", "typo"]) == 0
+    assert terminal.getvalue() == f"There is nothing in {tmp_path / 'typo'}.\n"
 
 
 def test_lines_go_to_stdout_where_only_stderr_is_a_terminal(
@@ -72,7 +81,7 @@ def test_lines_go_to_stdout_where_only_stderr_is_a_terminal(
     terminal.open()
     pipe = io.StringIO()
     monkeypatch.setattr("sys.stdout", pipe)
-    with TerminalScreen("saving", None, "files") as screen:
+    with TerminalScreen("saving", None, "file") as screen:
         screen.line("a line of the result")
     assert pipe.getvalue() == "a line of the result\n"
     assert "a line of the result" not in terminal.getvalue()
