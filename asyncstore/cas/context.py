@@ -25,6 +25,10 @@ BATCH_ITEMS = 256
 WHOLE = 4 * MIB
 """Blobs up to this size are held whole, content and packed form; longer ones go through in pieces."""
 
+WHOLE_CONTENT = 16 * MIB
+"""Most content that one thread hop makes of stored bytes; what expands further is streamed, however small it is stored:
+1 GiB of zeros takes 1 MiB."""
+
 
 @dataclass(slots=True)
 class CasContext:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
-from asyncstore.cas.context import WHOLE, CasContext
+from asyncstore.cas.context import WHOLE, WHOLE_CONTENT, CasContext
 from asyncstore.cas.pack import absent, hash_of, unpack_unlabelled, unpack_verified
 from asyncstore.cas.stream import read_streamed
+from asyncstore.codec.base import TooLargeError
 from asyncstore.codec.registry import RAW, codec_of, declared_size
 from asyncstore.errors import BlobNotFoundError, CorruptBlobError, IntegrityError, ObjectNotFoundError
 from asyncstore.layout import old_raw_blob_path
@@ -91,7 +93,7 @@ async def _fetch_body(context: CasContext, key: Key, account: MemoryAccount) -> 
         [body] = await context.bare.read_bodies([context.path(key)], max_bytes=WHOLE)
         if not isinstance(body, bytes):
             return None
-        limit = context.runtime.limits.max_blob_bytes
+        limit = min(WHOLE_CONTENT, context.runtime.limits.max_blob_bytes)
         data = await context.runtime.pool.run(unpack_unlabelled, key, body, max_size=limit)
     return None if data is None else Content(len(data), data, as_stated=False)
 
@@ -102,23 +104,24 @@ async def _fetch_at(
     async with account.reserve(FIRST_READ):
         meta, stored = await _read(context, path, limit=FIRST_READ)
     # Memory is reserved anew, never on top of what is held: two that wait for each other's would wait for ever.
-    if stored is None and meta.size > WHOLE:
-        codec_of(meta.attributes or default)  # an unknown form is told before anything is read
-        wanted = expected_bytes(meta) if keep else 0
-        async with account.reserve(wanted + download_window(context.storage, meta.size)):
-            return Content(*await read_streamed(context, key, keep=keep))
-    async with account.reserve(expected_bytes(meta)):
-        if stored is None:
-            meta, stored = await _read(context, path, limit=WHOLE)
-        content, as_stated = await context.runtime.pool.run(
-            unpack_verified,
-            key,
-            stored or b"",
-            meta.attributes or default,
-            where=path,
-            max_size=context.runtime.limits.max_blob_bytes,
-        )
-        return Content(len(content), content if keep else None, as_stated)
+    expected = expected_bytes(meta)
+    if meta.size <= WHOLE and expected <= WHOLE + WHOLE_CONTENT:
+        with suppress(TooLargeError):
+            async with account.reserve(expected):
+                if stored is None:
+                    meta, stored = await _read(context, path, limit=WHOLE)
+                content, as_stated = await context.runtime.pool.run(
+                    unpack_verified,
+                    key,
+                    stored or b"",
+                    meta.attributes or default,
+                    where=path,
+                    max_size=min(WHOLE_CONTENT, context.runtime.limits.max_blob_bytes),
+                )
+                return Content(len(content), content if keep else None, as_stated)
+    codec_of(meta.attributes or default)  # an unknown form is told before anything is read
+    async with account.reserve((expected if keep else 0) + download_window(context.storage, meta.size)):
+        return Content(*await read_streamed(context, key, keep=keep))
 
 
 async def _read(context: CasContext, path: str, *, limit: int) -> tuple[ObjectMeta, Buffer | None]:

@@ -7,9 +7,10 @@ from functools import partial
 from itertools import islice
 from typing import TypeAlias
 
-from asyncstore.cas.context import BATCH_BYTES, BATCH_ITEMS, CasContext
+from asyncstore.cas.context import BATCH_BYTES, BATCH_ITEMS, WHOLE_CONTENT, CasContext
 from asyncstore.cas.fetch import TYPICAL_RATIO, Content, expected_bytes, fetch
 from asyncstore.cas.pack import unpack_unlabelled, unpack_verified
+from asyncstore.codec.base import TooLargeError
 from asyncstore.concurrency import crew, task_group
 from asyncstore.errors import AsyncStoreError, BlobNotFoundError, IntegrityError
 from asyncstore.storage.base import StoredObject, SupportsBareReads, SupportsBatch
@@ -92,10 +93,11 @@ class LoadOperation:
         return [key for key, content in outcomes if content is None]
 
     def _unpack_bodies(self, keys: list[Key], bodies: list[bytes | int | None]) -> list[tuple[Key, Content | None]]:
-        max_size = self._context.runtime.limits.max_blob_bytes
+        room = min(WHOLE_CONTENT, self._context.runtime.limits.max_blob_bytes)
         outcomes: list[tuple[Key, Content | None]] = []
         for key, body in zip(keys, bodies, strict=True):
-            content = unpack_unlabelled(key, body, max_size=max_size) if isinstance(body, bytes) else None
+            content = unpack_unlabelled(key, body, max_size=room) if isinstance(body, bytes) else None
+            room -= len(content or b"")
             outcomes.append((key, None if content is None else self._content(content, None)))
         return outcomes
 
@@ -112,16 +114,20 @@ class LoadOperation:
             else:
                 items.append((key, path, item))
         async with self._account.reserve(sum(expected_bytes(item.meta) for _, _, item in items)):
-            await self._conclude(await self._context.runtime.pool.run(self._unpack_objects, items))
-        return alone
+            outcomes = await self._context.runtime.pool.run(self._unpack_objects, items)
+            await self._conclude([(key, outcome) for key, outcome in outcomes if outcome is not None])
+        return alone + [key for key, outcome in outcomes if outcome is None]
 
-    def _unpack_objects(self, items: list[tuple[Key, str, StoredObject]]) -> Outcomes:
-        max_size = self._context.runtime.limits.max_blob_bytes
-        outcomes: Outcomes = []
+    def _unpack_objects(self, items: list[tuple[Key, str, StoredObject]]) -> list[tuple[Key, Outcome | None]]:
+        room = min(WHOLE_CONTENT, self._context.runtime.limits.max_blob_bytes)
+        outcomes: list[tuple[Key, Outcome | None]] = []
         for key, path, item in items:
             try:
-                found = unpack_verified(key, item.data or b"", item.meta.attributes, where=path, max_size=max_size)
+                found = unpack_verified(key, item.data or b"", item.meta.attributes, where=path, max_size=room)
+                room -= len(found[0])
                 outcomes.append((key, self._content(*found)))
+            except TooLargeError:
+                outcomes.append((key, None))
             except AsyncStoreError as error:
                 outcomes.append((key, error))
         return outcomes

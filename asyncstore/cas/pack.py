@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from asyncstore.cas.source import FileSource, MemorySource, Source
-from asyncstore.codec.base import Codec
+from asyncstore.codec.base import Codec, TooLargeError
 from asyncstore.codec.probe import encode
 from asyncstore.codec.registry import RAW, codec_of, declared_size, other_readings
 from asyncstore.errors import BlobNotFoundError, CodecError, CorruptBlobError
@@ -104,7 +104,8 @@ def unpack_verified(
     """Return the content of a stored blob whose hash is ``key``, and whether it is in the form that is stated.
 
     Where the attributes do not fit the bytes (a writer died between the two), the other readings are tried. Raises
-    `CorruptBlobError` if none fits, `CodecError` for attributes of a form that is not known here.
+    `CorruptBlobError` if none fits, `CodecError` for attributes of a form that is not known here, and `TooLargeError`
+    where a reading was given up for its size.
     """
     stated = codec_of(attributes)
     actual: Key | None = None
@@ -113,13 +114,15 @@ def unpack_verified(
         try:
             content = codec.decompress(stored, max_size=max_size)
         except CodecError as error:
-            failure = failure or error
+            failure = error if isinstance(error, TooLargeError) else failure or error
             continue
         found = hash_of(content)
         if found == key:
             return content, codec is stated
         if codec is stated:
             actual = found
+    if isinstance(failure, TooLargeError):
+        raise failure
     raise corrupt(key, actual, where) from failure
 
 

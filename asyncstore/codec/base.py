@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
+from asyncstore.errors import CodecError
 from asyncstore.types import Attributes, Buffer
+
+
+class TooLargeError(CodecError):
+    """A stream holds more content than the caller allows; it need not be damaged."""
 
 
 class Decoder(Protocol):
@@ -49,7 +54,10 @@ class Codec(Protocol):
         ...
 
     def decompress(self, data: Buffer, *, max_size: int) -> bytes:
-        """Return the content of a whole stream. Raises `CodecError`, also if it has more than ``max_size`` bytes."""
+        """Return the content of a whole stream.
+
+        Raises `CodecError`, and `TooLargeError` if there are more than ``max_size`` bytes.
+        """
         ...
 
     def decoder(self) -> Decoder: ...

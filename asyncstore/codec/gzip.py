@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Generator, Iterator
 from typing import Any
 
+from asyncstore.codec.base import TooLargeError
 from asyncstore.codec.deflate import FASTEST, ZLIB, Decompressor, Deflate
 from asyncstore.errors import CodecError
 from asyncstore.types import KIB, Attributes, Buffer
@@ -177,7 +178,7 @@ def _store(data: Buffer) -> bytes:
 
 def _check_size(size: int, max_size: int) -> None:
     if size > max_size:
-        raise CodecError(f"gzip stream holds more than the {max_size} bytes that are allowed")
+        raise TooLargeError(f"gzip stream holds more than the {max_size} bytes that are allowed")
 
 
 def _damaged(error: Exception) -> CodecError:

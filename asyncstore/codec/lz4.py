@@ -14,6 +14,7 @@ from typing import cast
 import lz4.block
 import lz4.frame
 
+from asyncstore.codec.base import TooLargeError
 from asyncstore.errors import CodecError
 from asyncstore.types import KIB, Attributes, Buffer
 
@@ -60,7 +61,7 @@ class Lz4Codec:
         content = BytesIO()
         for piece in _own_blocks(data) if bytes(data[: len(_HEADER)]) == _HEADER else _decode_whole(data):
             if content.tell() + len(piece) > max_size:
-                raise CodecError(f"LZ4 frame holds more than the {max_size} bytes that are allowed")
+                raise TooLargeError(f"LZ4 frame holds more than the {max_size} bytes that are allowed")
             content.write(piece)
         return content.getvalue()
 

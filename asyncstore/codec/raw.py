@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from asyncstore.codec.base import TooLargeError
 from asyncstore.codec.gzip import VERSION
-from asyncstore.errors import CodecError
 from asyncstore.types import KIB, MIB, Attributes, Buffer
 
 
@@ -36,7 +36,9 @@ class RawCodec:
 
     def decompress(self, data: Buffer, *, max_size: int) -> bytes:
         if len(data) > max_size:
-            raise CodecError(f"raw content of {len(data)} bytes is larger than the {max_size} bytes that are allowed")
+            raise TooLargeError(
+                f"raw content of {len(data)} bytes is larger than the {max_size} bytes that are allowed"
+            )
         return bytes(data)
 
     def decoder(self) -> _RawDecoder:

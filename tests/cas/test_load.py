@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -267,6 +268,24 @@ async def test_a_blob_above_the_limit_is_refused_and_not_decoded() -> None:
         await storage.put(blob_path("F/data", key_of(content)), gzip.compress(content, 1), attributes=PACKED)
         with pytest.raises(AsyncStoreError):
             await ContentAddressedStore("F/data", storage).load_blob(key_of(content))
+
+
+@pytest.mark.parametrize("codec", ["gzip", "lz4"])
+async def test_little_that_expands_to_much_is_verified_in_bounded_memory(storage: MemoryStorage, codec: str) -> None:
+    store = ContentAddressedStore("F/data", storage, codec=codec)
+    keys = [(await store.save_blob(bytes(size))).key for size in (10_000_000, 10_000_001, 60_000_000, 100_000_000)]
+    tracemalloc.start()
+    try:
+        async with store.verify_blobs(keys) as statuses:
+            assert all([status.ok async for status in statuses])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 60_000_000
+    async with store.load_blobs(keys) as blobs:
+        assert {key: len(content) async for key, content in blobs} == dict(
+            zip(keys, (10_000_000, 10_000_001, 60_000_000, 100_000_000), strict=True)
+        )
 
 
 async def test_a_store_travels_by_its_configuration(store: ContentAddressedStore) -> None:
