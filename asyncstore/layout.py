@@ -200,17 +200,17 @@ TASK_END = "task_end"
 
 def run_path(flow: str, run: str) -> str:
     """Return the directory of a run."""
-    return "/".join((_id(flow, "flow"), _id(run, "run")))
+    return "/".join((check_id(flow, "flow"), check_id(run, "run")))
 
 
 def step_path(flow: str, run: str, step: str) -> str:
     """Return the directory of a step of a run."""
-    return f"{run_path(flow, run)}/{_id(step, 'step')}"
+    return f"{run_path(flow, run)}/{check_id(step, 'step')}"
 
 
 def task_path(flow: str, run: str, step: str, task: str) -> str:
     """Return the directory of a task, which holds the files of all its attempts."""
-    return f"{step_path(flow, run, step)}/{_id(task, 'task')}"
+    return f"{step_path(flow, run, step)}/{check_id(task, 'task')}"
 
 
 def attempt_name(attempt: int, name: str) -> str:
@@ -248,7 +248,11 @@ def split_task_pathspec(pathspec: str) -> tuple[str, str, str, int | None]:
     return run, step, task, None if attempt is None else int(attempt)
 
 
-def _id(text: str, kind: str) -> str:
+def check_id(text: str, kind: str) -> str:
+    """Return the id of a flow, run, step or task (``kind`` says which) if it may be one, or raise.
+
+    `InvalidPathspecError` for an empty one or one with a '/', `InvalidNameError` for what no path may contain.
+    """
     if "/" in text or not text:
         raise InvalidPathspecError(f"{kind} {text!r}: an id is not empty and has no '/'", where=text)
     return check_directory(text)

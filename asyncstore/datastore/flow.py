@@ -22,7 +22,7 @@ from asyncstore.datastore.task import TaskDataStore
 from asyncstore.datastore.trust import Trust, TrustPolicy
 from asyncstore.datastore.writable import WritableTaskDataStore
 from asyncstore.errors import ConfigError, TaskNotFoundError
-from asyncstore.layout import BLOB_DIRECTORY, blob_prefix, split_task_pathspec
+from asyncstore.layout import BLOB_DIRECTORY, blob_prefix, check_id, split_task_pathspec
 from asyncstore.storage.base import DataStoreStorage
 from asyncstore.types import BlobSource, Key, TaskPath
 
@@ -61,7 +61,7 @@ class FlowDataStore:
             "task_metadata_cache": task_metadata_cache,
         }
         self._context = FlowContext(
-            flow_name,
+            check_id(flow_name, "flow"),
             storage,
             ContentAddressedStore(blob_prefix(flow_name), storage, codec=codec, cache=blob_cache),
             SerializerRegistry(self._options["serializers"], trust=self._options["trust"]),

@@ -12,11 +12,13 @@ import hashlib
 import io
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from typing import Any, TypeAlias
 
+from asyncstore.codec.registry import codec_named
 from asyncstore.datastore.files import read_file
 from asyncstore.datastore.values import IncludedFile
-from asyncstore.errors import AlreadyExistsError, ArtifactError, DataMissingError
+from asyncstore.errors import AlreadyExistsError, ArtifactError, CodecError, DataMissingError
 from asyncstore.storage.base import DataStoreStorage
 from asyncstore.types import Buffer
 
@@ -43,15 +45,18 @@ class IncludedFiles:
         """
         descriptor = included.descriptor
         uploaded = _is_uploaded(descriptor, name)
-        data = await self._read(descriptor, name)
-        try:
-            if uploaded:
-                data = gzip.decompress(data)
-            return _text(data, descriptor.get("encoding")) if descriptor.get("is_text") else data
-        except (OSError, EOFError, ValueError, LookupError) as error:
-            raise ArtifactError(
-                f"artifact {name!r}: included file {descriptor.get('url')!r} cannot be decoded: {error}", name=name
-            ) from error
+        root, path = self._place(descriptor, name)
+        async with self._open(root) as storage:
+            data = await read_file(storage, path)
+            if data is None:
+                raise _missing(descriptor, name)
+            decode = partial(_decode, data, descriptor, uploaded=uploaded, limit=storage.runtime.limits.max_blob_bytes)
+            try:
+                return await storage.runtime.pool.run(decode)
+            except (CodecError, ValueError, LookupError) as error:
+                raise ArtifactError(
+                    f"artifact {name!r}: included file {descriptor.get('url')!r} cannot be decoded: {error}", name=name
+                ) from error
 
     async def size(self, included: IncludedFile, *, name: str) -> int:
         """Return the file's size in bytes as far as it is known: what is recorded, else that of the stored object."""
@@ -64,14 +69,6 @@ class IncludedFiles:
         if meta is None:
             raise _missing(included.descriptor, name)
         return meta.size
-
-    async def _read(self, descriptor: Mapping[str, Any], name: str) -> bytes:
-        root, path = self._place(descriptor, name)
-        async with self._open(root) as storage:
-            data = await read_file(storage, path)
-        if data is None:
-            raise _missing(descriptor, name)
-        return data
 
     def _place(self, descriptor: Mapping[str, Any], name: str) -> tuple[str, str]:
         url = str(descriptor.get("url", ""))
@@ -127,9 +124,12 @@ def _is_uploaded(descriptor: Mapping[str, Any], name: str) -> bool:
     raise ArtifactError(f"artifact {name!r}: an included file of type {kind!r} is not known here", name=name)
 
 
-def _text(data: bytes, encoding: str | None) -> str:
+def _decode(data: bytes, descriptor: Mapping[str, Any], *, uploaded: bool, limit: int) -> str | bytes:
+    content = codec_named("gzip").decompress(data, max_size=limit) if uploaded else data
+    if not descriptor.get("is_text"):
+        return content
     # As a file opened for text: every kind of line end comes as a newline.
-    return io.TextIOWrapper(io.BytesIO(data), encoding=encoding or "utf-8").read()
+    return io.TextIOWrapper(io.BytesIO(content), encoding=descriptor.get("encoding") or "utf-8").read()
 
 
 def _missing(descriptor: Mapping[str, Any], name: str) -> DataMissingError:

@@ -18,7 +18,7 @@ from asyncstore.datastore.context import FlowContext
 from asyncstore.datastore.index import ArtifactIndex
 from asyncstore.datastore.loading import raise_together
 from asyncstore.datastore.serializers import ArtifactInfo, Serialized, SerializerRegistry
-from asyncstore.errors import AsyncStoreError
+from asyncstore.errors import ArtifactError, AsyncStoreError
 from asyncstore.types import KIB, MIB, Key
 
 _BATCH_ITEMS = 64
@@ -77,6 +77,7 @@ class _Save:
                     name, value = await anext(source)
                 except StopAsyncIteration:
                     break
+                _check_name(name)
                 batch.append((self._count, name, value))
                 self._count += 1
                 size += _size_of(value)
@@ -127,6 +128,11 @@ def _serialize(serializers: SerializerRegistry, batch: list[tuple[int, str, Any]
         if size >= _BATCH_BYTES:
             break
     return outcomes
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise ArtifactError(f"{name!r} is not the name of an artifact", name=str(name), operation="save")
 
 
 def _size_of(value: Any) -> int:

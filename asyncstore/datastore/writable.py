@@ -31,6 +31,7 @@ class WritableTaskDataStore(TaskDataStore):
 
     def __init__(self, context: FlowContext, path: TaskPath, attempt: int) -> None:
         super().__init__(context, path, attempt, ArtifactIndex())
+        self._started = False
         self._closed = False
         self._brought: set[Key] = set()
 
@@ -43,6 +44,7 @@ class WritableTaskDataStore(TaskDataStore):
         """Tell that the attempt was started: from now on it hides older ones. One request."""
         self._check_open("init_task")
         await self._write({ATTEMPT_STARTED: to_json({"time": time.time()})})
+        self._started = True
 
     async def save_artifacts(
         self, artifacts: Mapping[str, Any] | Iterable[Pair] | AsyncIterable[Pair]
@@ -181,6 +183,8 @@ class WritableTaskDataStore(TaskDataStore):
         if await storage.head(marker) is not None:
             await self._adopt(index_path)
         else:
+            if not self._started:
+                await self.init_task()  # an attempt that was never started would not be found
             data = await self._context.runtime.pool.run(
                 format_index, self.index, ds_type=storage.TYPE, attempt=self.attempt
             )

@@ -489,3 +489,24 @@ async def test_pickles_that_were_stored_raw_are_read(flow: FlowDataStore) -> Non
     keys = await store.save_artifacts({"x": {"raw": True}})
     assert keys["x"] == raw.key
     assert await store.load_artifact("x") == {"raw": True}
+
+
+async def test_an_attempt_that_is_closed_without_having_been_started_is_found(flow: FlowDataStore) -> None:
+    store = await flow.get_task_datastore("r", "s", "1", attempt=0, mode="w")
+    await store.save_artifacts({"x": 1})
+    await store.done()
+    assert await (await flow.get_task_datastore("r", "s", "1")).fetch_artifacts() == {"x": 1}
+
+
+@pytest.mark.parametrize("name", ["", 3, None])
+async def test_what_is_no_name_is_refused(flow: FlowDataStore, name: Any) -> None:
+    store = await writer(flow)
+    with pytest.raises(ArtifactError, match="not the name of an artifact"):
+        await store.save_artifacts({name: 1})
+    assert not list(store)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "_meta"])
+async def test_a_flow_has_a_name_that_can_be_a_directory(runtime: Runtime, name: str) -> None:
+    with pytest.raises(ValueError, match=r"flow|component"):
+        FlowDataStore(name, MemoryStorage("m", runtime=runtime))

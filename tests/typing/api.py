@@ -16,16 +16,41 @@ from asyncstore import (
     CorruptBlobError,
     DataStoreStorage,
     Durability,
+    FlowDataStore,
     Key,
     Limits,
     ListEntry,
     ObjectMeta,
     Runtime,
     SavedBlob,
+    TaskDataStore,
+    TaskDataStoreSet,
+    WritableTaskDataStore,
     load_config,
     open_storage,
     parse_key,
 )
+
+
+async def tasks(storage: DataStoreStorage) -> None:
+    flow = FlowDataStore("Flow", storage, codec="gzip", trust=("metaflow", "numpy"))
+    writer = await flow.get_task_datastore("1", "start", "1", attempt=0, mode="w")
+    assert_type(writer, WritableTaskDataStore)
+    assert_type(await writer.save_artifacts({"x": 1}), dict[str, Key])
+    assert_type(await writer.save_artifacts([("y", 2)]), dict[str, Key])
+    await writer.done()
+    reader = await flow.get_task_datastore("1", "start", "1")
+    assert_type(reader, TaskDataStore)
+    assert_type(reader.keys_for_artifacts(["x"]), list[Key | None])
+    assert_type(await reader.get_artifact_sizes(["x"]), dict[str, int])
+    assert_type(await reader.load_logs("stdout"), list[tuple[str, bytes]])
+    assert_type(await flow.get_task_datastores("1", steps=["start"]), list[TaskDataStore])
+    found = await TaskDataStoreSet.open(flow, pathspecs=["1/start/1"], prefetch=["x"])
+    assert_type(found.get_with_pathspec("1/start/1"), TaskDataStore | None)
+    async with reader.load_artifacts(["x", "y"]) as values:
+        async for name, value in values:
+            assert_type(name, str)
+            print(value)
 
 
 async def blobs(storage: DataStoreStorage, file: Path) -> None:
@@ -73,5 +98,6 @@ def values(error: CorruptBlobError, config: Config) -> None:
 async def use(root: Path, file: Path) -> None:
     async with Runtime(Limits(threads=2)) as runtime, open_storage(root, runtime=runtime) as storage:
         await blobs(storage, file)
+        await tasks(storage)
         await objects(storage)
     values(CorruptBlobError("", key="0" * 40, actual=None), load_config(durability="fast"))
