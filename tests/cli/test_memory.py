@@ -37,13 +37,16 @@ def peak(*words: str | os.PathLike[str]) -> tuple[int, str]:
 
 def write_large(path: Path, size: int, kind: str) -> None:
     # What repeats after 1 MiB is beyond the window of gzip, so random bytes stay incompressible.
-    block = Random(1).randbytes(MIB) if kind == "random" else Random(1).randbytes(MIB // 2).hex().encode()
+    random = Random(1)
+    block = {"random": random.randbytes(MIB), "digits": random.randbytes(MIB // 2).hex().encode(), "zeros": bytes(MIB)}[
+        kind
+    ]
     with path.open("wb") as file:
         for number in range(size // MIB):
             file.write(number.to_bytes(8, "big") + block[8:])
 
 
-@pytest.mark.parametrize("kind", ["random", "digits"])
+@pytest.mark.parametrize("kind", ["random", "digits", "zeros"])
 @pytest.mark.parametrize(
     ("size", "bound"),
     [(256 * MIB, 96 * MIB), pytest.param(GIB, 128 * MIB, marks=pytest.mark.slow)],
