@@ -10,6 +10,9 @@ from typing import Protocol, cast
 from asyncstore.errors import SourceChangedError
 from asyncstore.types import Buffer, ChunkSource
 
+# Without O_NONBLOCK the open of a named pipe would wait for a writer for ever, and no cancellation would end it.
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+
 
 class Source(Protocol):
     """Content that can be walked more than once."""
@@ -65,7 +68,7 @@ class FileSource:
         self._seen: tuple[int, int, int, int] | None = None
 
     def walk(self, piece_size: int) -> Generator[Buffer]:
-        descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(self.path, _FLAGS)
         try:
             self._check(os.fstat(descriptor))
             while piece := _read_full(descriptor, piece_size):
@@ -76,7 +79,7 @@ class FileSource:
 
     def read_small(self, limit: int) -> bytes | None:
         """Return the whole content, or None if it has more than ``limit`` bytes."""
-        descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(self.path, _FLAGS)
         try:
             size = self._check(os.fstat(descriptor))
             if size > limit:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -97,6 +98,18 @@ async def test_a_directory_or_a_missing_file_is_refused(store: ContentAddressedS
         await store.save_blob(tmp_path)
     with pytest.raises(FileNotFoundError):
         await store.save_blob(tmp_path / "nothing")
+
+
+async def test_a_named_pipe_is_refused_at_once(store: ContentAddressedStore, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    # Where the save waits for a writer, one comes too late: the test fails and does not hang.
+    writer = threading.Timer(5, lambda: os.close(os.open(tmp_path / "pipe", os.O_RDWR)))
+    writer.start()
+    try:
+        with anyio.fail_after(2), pytest.raises(TypeError, match="is not a regular file"):
+            await store.save_blob(tmp_path / "pipe")
+    finally:
+        writer.cancel()
 
 
 async def test_raw_blobs_are_stored_as_they_are_and_have_a_uri(
