@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pickle
@@ -9,6 +10,7 @@ import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from asyncstore.errors import AlreadyExistsError, ConfigError, IntegrityError, ObjectNotFoundError, StorageError
@@ -267,3 +269,18 @@ async def test_large_and_small_writes_of_every_kind_keep_off_the_loop(tmp_path: 
     await storage.copy_from(storage.copy_source("e"), "f")
     await storage.delete("e")
     await storage.aclose()
+
+
+async def test_a_delete_waits_for_the_writer_of_its_directory(storage: LocalStorage) -> None:
+    await storage.put("d/object", b"content")
+    directory = os.open(os.path.join(storage.root, "d"), os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        async with anyio.create_task_group() as group:
+            group.start_soon(storage.delete, "d/object")
+            await anyio.sleep(0.05)
+            assert os.path.exists(os.path.join(storage.root, "d/object"))
+            fcntl.flock(directory, fcntl.LOCK_UN)
+        assert not os.path.exists(os.path.join(storage.root, "d/object"))
+    finally:
+        os.close(directory)
