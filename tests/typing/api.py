@@ -95,9 +95,13 @@ def values(error: CorruptBlobError, config: Config) -> None:
     assert_type(config.limits, Limits)
 
 
-async def use(root: Path, file: Path) -> None:
+def settings() -> Config:
+    return load_config(durability="fast")
+
+
+async def use(root: Path, file: Path, config: Config) -> None:
     async with Runtime(Limits(threads=2)) as runtime, open_storage(root, runtime=runtime) as storage:
         await blobs(storage, file)
         await tasks(storage)
         await objects(storage)
-    values(CorruptBlobError("", key="0" * 40, actual=None), load_config(durability="fast"))
+    values(CorruptBlobError("", key="0" * 40, actual=None), config)
