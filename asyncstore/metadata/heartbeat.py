@@ -25,6 +25,9 @@ Beat: TypeAlias = Callable[[], Awaitable[BeatReply]]
 LONGEST_WAIT: Final = 30.0
 """Most seconds between two beats, whatever the service asks for: Metaflow's UI takes a task for dead after 60."""
 
+_LARGEST_POWER: Final = 10
+"""Of 1.5: more seconds than `LONGEST_WAIT`."""
+
 
 class MetadataHeartBeat:
     """Beats while the block runs: before it, every ``interval`` seconds or as the service asks, and once after it.
@@ -99,21 +102,23 @@ class MetadataHeartBeat:
         """Send a beat; return the seconds until the next one, or None if heartbeats are not kept."""
         try:
             with anyio.fail_after(seconds):
-                reply = await self._beat()
+                wait = (await self._beat()).wait
         except Exception as error:  # noqa: BLE001  # watching must not kill the work, whatever the fault
             return self._failed(error)
         if self.failures:
             _LOG.info("%s is taken again after %d failures", self._name, self.failures)
         self.failures = 0
-        if reply.wait is None:
+        if wait is None:
             return None
-        self._wait = min(reply.wait, LONGEST_WAIT)
+        if wait > 0:  # else it says nothing: a beat right after each other would be an attack on the service
+            self._wait = min(wait, LONGEST_WAIT)
         return self._wait
 
     def _failed(self, error: Exception) -> float:
         self.failures += 1
         # Soon at first, and never later than a beat would be due anyway; apart from others that failed with it.
-        delay = min(self._wait, 1.5**self.failures) * self._random.uniform(0.5, 1.0)
+        # The power is bounded: after 1750 failures, some hours, it would be no float any more.
+        delay = min(self._wait, 1.5 ** min(self.failures, _LARGEST_POWER)) * self._random.uniform(0.5, 1.0)
         if self.failures & (self.failures - 1) == 0:  # 1, 2, 4, 8, …: an outage of hours does not fill the log
             _LOG.warning("%s failed, %d in a row: %s: %s", self._name, self.failures, type(error).__name__, error)
         return delay

@@ -104,7 +104,8 @@ class TimerWheel:
             if not ticket.stopped and self._group is not None:
                 self._note(anyio.current_time() - due)
                 ticket.idle = anyio.Event()
-                self._group.start_soon(self._run, ticket)
+                ticket.running = anyio.CancelScope()  # from here on, so that `stop` reaches a call not yet begun
+                self._group.start_soon(self._run, ticket, ticket.running)
 
     def _note(self, lateness: float) -> None:
         self.lateness = lateness
@@ -112,9 +113,11 @@ class TimerWheel:
         if lateness >= NOTABLE_LATENESS:
             _LOG.warning("a heartbeat is %.1f s late: something blocks the event loop; move it to a thread", lateness)
 
-    async def _run(self, ticket: Ticket) -> None:
+    async def _run(self, ticket: Ticket, scope: anyio.CancelScope) -> None:
         try:
-            with anyio.CancelScope() as ticket.running:
+            with scope:
+                if ticket.stopped:
+                    return
                 delay = await ticket.call()
                 if delay is not None and not ticket.stopped:
                     self._enter(ticket, delay)

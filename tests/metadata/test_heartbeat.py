@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, cast
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from asyncstore.errors import ConfigError, MetadataUnavailableError, TaskStateError
@@ -316,3 +317,50 @@ async def test_a_wheel_that_does_not_turn_takes_nothing() -> None:
 def test_options_out_of_range_are_an_error(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="interval"):
         MetadataHeartBeat(nothing, **options)  # type: ignore[arg-type]
+
+
+async def test_an_outage_of_a_day_is_survived() -> None:
+    service = FakeService()
+    service.fault = refused
+    async with MetadataHeartBeat(service.beat) as heartbeat:
+        await anyio.sleep(24 * 60 * MINUTE)
+        assert heartbeat.failures > 2000
+        service.fault = nothing
+        await anyio.sleep(SERVER_TIMEOUT)
+        assert heartbeat.failures == 0
+
+
+@pytest.mark.parametrize("reply", [None, BeatReply(True, 0.0), BeatReply(True, -1.0), BeatReply(True, float("nan"))])
+async def test_a_reply_that_says_nothing_sensible_neither_ends_the_body_nor_floods_the_service(reply: Any) -> None:
+    calls = 0
+
+    async def beat() -> BeatReply:
+        nonlocal calls
+        calls += 1
+        if calls > 100:
+            raise AssertionError
+        return cast("BeatReply", reply)
+
+    async with MetadataHeartBeat(beat):
+        await anyio.sleep(MINUTE)
+    assert 5 <= calls <= 20
+
+
+async def test_a_call_that_is_due_but_not_begun_is_not_made_after_a_stop() -> None:
+    calls = 0
+
+    async def call() -> float:
+        nonlocal calls
+        calls += 1
+        await anyio.sleep_forever()
+        return 1.0
+
+    async with TimerWheel() as wheel:
+        ticket = wheel.start(call, 1.0)
+        while ticket.running is None:  # set when the wheel has handed the call to a task
+            loop().now += 0.5
+            await anyio.lowlevel.checkpoint()
+        begun = calls
+        with anyio.fail_after(1):
+            await ticket.stop()
+    assert (begun, calls) == (0, 0)
