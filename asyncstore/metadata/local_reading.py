@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from asyncstore.layout import (
 from asyncstore.metadata.attempts import ATTEMPT_DONE_FIELD
 from asyncstore.metadata.objects import LEVELS
 from asyncstore.metadata.records import Kind, MetaObject
-from asyncstore.metadata.rows import parse_row
+from asyncstore.metadata.rows import parse_json, parse_row
 from asyncstore.types import Json
 
 
@@ -43,7 +42,7 @@ class RecordReader:
         except (FileNotFoundError, NotADirectoryError):
             return None
         try:
-            document: Json = json.loads(content)
+            document: Json = parse_json(content)
         except ValueError as error:
             raise MetadataError(
                 f"{where} is not JSON ({error}); restore the file or remove it", operation="read", where=where

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from types import MappingProxyType
@@ -25,6 +26,14 @@ _PATH_KEYS: Final = MappingProxyType(
 _QUOTED: Final = re.compile(r'[{},"\\\s]')
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Return a JSON value; raise `ValueError` also for one that is nested too deep."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
 def parse_row(kind: Kind, row: Any, where: str, run: MetaObject | None = None) -> MetaObject:
     """Return the object that a document describes, or raise `MetadataError` with ``where`` it was read.
 
@@ -32,7 +41,7 @@ def parse_row(kind: Kind, row: Any, where: str, run: MetaObject | None = None) -
     """
     try:
         return _parse(kind, row, run)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise MetadataError(
             f"{where} does not describe a {kind}: {type(error).__name__}: {error}", operation="parse_row", where=where
         ) from error
@@ -47,20 +56,33 @@ def _parse(kind: Kind, row: Any, run: MetaObject | None) -> MetaObject:
         kind=kind,
         path=tuple(str(_known(row[key])) for key in _PATH_KEYS[kind]),
         ts_epoch=int(row["ts_epoch"]),
-        user_name=row.get("user_name"),
+        user_name=_text_or_none(row, "user_name"),
         tags=frozenset(tags) if owner is None else owner.tags,
         system_tags=frozenset(as_texts(row.get("system_tags"))) if owner is None else owner.system_tags,
         attempt=_attempt(kind, row, tags),
         artifact=_artifact(row) if kind == "artifact" else None,
-        datum=MetaDatum(row["field_name"], row["value"], row["type"], tags) if kind == "metadata" else None,
+        datum=MetaDatum(_text(row, "field_name"), row["value"], _text(row, "type"), tags)
+        if kind == "metadata"
+        else None,
         heartbeat=None if heartbeat is None else int(heartbeat),
     )
 
 
 def _known(identifier: Any) -> Any:
-    if not isinstance(identifier, str | int):
+    if not isinstance(identifier, str | int) or isinstance(identifier, bool):
         raise TypeError(f"an id is text or a number, not {identifier!r:.80}")
     return identifier
+
+
+def _text(row: dict[str, Any], key: str) -> str:
+    text = row[key]
+    if not isinstance(text, str):
+        raise TypeError(f"{key} is text, not {text!r:.80}")
+    return text
+
+
+def _text_or_none(row: dict[str, Any], key: str) -> str | None:
+    return None if row.get(key) is None else _text(row, key)
 
 
 def as_object(value: Any) -> dict[str, Any]:
@@ -92,7 +114,11 @@ def _attempt(kind: Kind, row: dict[str, Any], tags: Iterable[str]) -> int | None
 
 def _artifact(row: dict[str, Any]) -> DataArtifactRecord:
     return DataArtifactRecord.from_location(
-        row["name"], row["ds_type"], row["location"], row.get("content_type") or "", row.get("sha") or ""
+        _text(row, "name"),
+        _text(row, "ds_type"),
+        _text(row, "location"),
+        _text_or_none(row, "content_type") or "",
+        _text_or_none(row, "sha") or "",
     )
 
 

@@ -5,7 +5,6 @@ Follows the replies of Netflix' metadata service 2.5, whose error bodies have fo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -19,6 +18,7 @@ from asyncstore.errors import (
     TaggingError,
     TaskNotFoundError,
 )
+from asyncstore.metadata.rows import parse_json
 
 NO_ROUTE: Final = "404: Not Found"
 """The body with which the service's web framework answers a path it does not know."""
@@ -31,9 +31,10 @@ _OUT_OF_RANGE: Final = "22003"
 _LONGEST: Final = 300
 
 
-def explain(text: str) -> str:
-    """Return one line of what an error body says, without a traceback."""
-    return " ".join(_find(_decode(text)).split())[:_LONGEST]
+def explain(text: str, hide: Callable[[str], str] = str) -> str:
+    """Return one line of what an error body says, without a traceback; ``hide`` takes credentials out of it."""
+    # Hidden before it is cut: half a credential would not be recognised.
+    return " ".join(hide(_find(_decode(text))).split())[:_LONGEST]
 
 
 def is_out_of_range(status: int, text: str) -> bool:
@@ -51,7 +52,7 @@ def error_for(
 ) -> MetadataError | TaskNotFoundError:
     """Return the error that a reply of 300 and above stands for; ``hide`` takes credentials out of what it says."""
     what = f"{method} {where}: HTTP {status}{_phrase(status)}"
-    said = hide(explain(text))
+    said = explain(text, hide)
     detail = f"{what}: {said}" if said else what
     context: dict[str, Any] = {"operation": method, "where": where}
     if status in _LATER or _is_fault_of_reading(method, status, text):
@@ -103,7 +104,7 @@ def _decode(text: str) -> Any:
         if not isinstance(value, str):
             break
         try:
-            value = json.loads(value)
+            value = parse_json(value)
         except ValueError:
             break
     return value
@@ -142,5 +143,5 @@ def _seconds(retry_after: str | None) -> float | None:
         return float(retry_after)
     try:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
+from urllib.parse import unquote
 
 from asyncstore.config import load_config
 from asyncstore.errors import ConfigError
@@ -72,8 +73,14 @@ def check_headers(headers: Mapping[str, Any]) -> dict[str, str]:
         if not isinstance(value, str):
             raise ConfigError(f"header {name!r} of the metadata service is not text but {type(value).__name__}")
         sendable = name.isascii() and name and not any(mark in name + value for mark in "\r\n\0")
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # as a variable may hold it; the error has the value
+            sendable = False
         if not sendable:
-            raise ConfigError(f"header {name!r} of the metadata service cannot be sent: a line break or NUL is in it")
+            raise ConfigError(
+                f"header {name!r} of the metadata service cannot be sent: a line break, NUL or invalid Unicode is in it"
+            )
     return dict(headers)
 
 
@@ -81,6 +88,13 @@ def secrets_in(values: Iterable[str]) -> frozenset[str]:
     """Return what must not be shown of headers: each value, and its parts, such as the token after ``Bearer``."""
     whole = list(values)
     return frozenset(whole).union(*(value.split() for value in whole)) - {"Basic", "Bearer"}
+
+
+def secrets_of_proxy(proxy: str | None) -> list[str]:
+    """Return user and password in a proxy's URL, as they are written there and as they are meant."""
+    userinfo, _, _ = (proxy or "").partition("://")[2].partition("/")[0].rpartition("@")
+    parts = userinfo.split(":", 1)
+    return [*parts, *map(unquote, parts)]
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:

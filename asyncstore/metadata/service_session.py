@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Final
@@ -15,8 +15,8 @@ from urllib.request import getproxies, proxy_bypass
 import anyio
 
 from asyncstore.concurrency import CLEANUP_SECONDS, ThreadPool
-from asyncstore.errors import ConfigError, MetadataError, MetadataUnavailableError
-from asyncstore.metadata.service_headers import HeaderSource, check_headers, redact, secrets_in
+from asyncstore.errors import AsyncStoreError, ConfigError, MetadataError, MetadataUnavailableError
+from asyncstore.metadata.service_headers import HeaderSource, check_headers, redact, secrets_in, secrets_of_proxy
 from asyncstore.metadata.service_url import ServiceUrl
 from asyncstore.types import KIB, MIB, Timeouts
 
@@ -80,6 +80,8 @@ class ServiceSession:
         self._connections = connections
         self._ca_file = ca_file
         self._open: _Open | None = None
+        # What the parent of a fork has open is kept: collected, it would take its connections out of the parent's loop.
+        self._inherited: list[_Open] = []
 
     async def send(self, request: Request) -> Reply:
         """Send a request and read the whole reply.
@@ -90,29 +92,13 @@ class ServiceSession:
         opened = await self._opened()
         import aiohttp  # loaded by then, in a thread: it takes a tenth of a second
 
-        where = f"{self.url.base}{request.path}"
         try:
             async with opened.beats if request.beat else opened.places:
                 return await self._send(opened, request)
-        except TimeoutError as error:
-            raise MetadataUnavailableError(
-                f"{request.method} {where}: no reply within the deadline; see whether the service is overloaded",
-                operation=request.method,
-                where=where,
-            ) from error
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise MetadataError(
-                f"{request.method} {where}: its certificate is not trusted; set ca_file if it is your own",
-                operation=request.method,
-                where=where,
-            ) from error
         except (aiohttp.ClientError, OSError) as error:
-            said = redact(" ".join(str(error).split())[:300], opened.secrets) or type(error).__name__
-            raise MetadataUnavailableError(
-                f"{request.method} {where}: {said}; see whether the service runs and can be reached",
-                operation=request.method,
-                where=where,
-            ) from error
+            failure = self._failure(request, error, opened.secrets)
+        # Raised here and not above: the client's own error holds the request's headers, and would come along.
+        raise failure
 
     def redact(self, text: str) -> str:
         """Return ``text`` without the values of headers."""
@@ -120,10 +106,26 @@ class ServiceSession:
 
     async def aclose(self) -> None:
         """Close the connections; at most `CLEANUP_SECONDS`."""
-        opened, self._open = self._open, None
-        if opened is not None and opened.is_ours():
+        opened = self._let_go()
+        if opened is not None:
             with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
                 await opened.session.close()
+
+    def _failure(self, request: Request, error: Exception, secrets: Iterable[str]) -> AsyncStoreError:
+        """Return what a request that got no whole reply raises, without a credential and without ``error`` itself."""
+        import aiohttp
+
+        where = f"{self.url.base}{request.path}"
+        kind: type[AsyncStoreError] = MetadataUnavailableError
+        if isinstance(error, TimeoutError):
+            said = "no reply within the deadline; see whether the service is overloaded"
+        elif isinstance(error, aiohttp.ClientConnectorCertificateError):
+            kind, said = MetadataError, "its certificate is not trusted; set ca_file if it is your own"
+        else:
+            # Hidden before it is cut: half a credential would not be recognised.
+            text = " ".join(redact(str(error), secrets).split())[:300] or type(error).__name__
+            said = f"{text}; see whether the service runs and can be reached"
+        return kind(f"{request.method} {where}: {said}", operation=request.method, where=where)
 
     async def _send(self, opened: _Open, request: Request) -> Reply:
         from yarl import URL
@@ -160,8 +162,16 @@ class ServiceSession:
             headers, proxy, context = await self._pool.run(self._prepare)
             # Another task may have opened it in the meantime.
             if self._open is None or not self._open.is_ours():
+                self._let_go()
                 self._open = _Open(headers, proxy, context, self.url, self._timeouts, self._connections)
         return self._open
+
+    def _let_go(self) -> _Open | None:
+        """Forget what is open and return it, if it is ours to close."""
+        opened, self._open = self._open, None
+        if opened is not None and opened.is_inherited():
+            self._inherited.append(opened)
+        return opened if opened is not None and opened.is_ours() else None
 
     def _prepare(self) -> tuple[dict[str, str], str | None, ssl.SSLContext | None]:
         import_module("aiohttp")  # in this thread, since it takes a tenth of a second
@@ -194,7 +204,7 @@ class _Open:
         self.proxy = proxy
         self.places = anyio.Semaphore(connections)
         self.beats = anyio.Semaphore(_BEATS_PER_CONNECTION * connections)
-        self.secrets = secrets_in([*headers.values(), *(url.userinfo or "").split(":", 1)])
+        self.secrets = secrets_in([*headers.values(), *(url.userinfo or "").split(":", 1), *secrets_of_proxy(proxy)])
         self._owner = (os.getpid(), asyncio.get_running_loop())
         self.session = aiohttp.ClientSession(
             # Waiting for a place is not part of a request's deadline, so places are counted above.
@@ -203,6 +213,10 @@ class _Open:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.idle),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+
+    def is_inherited(self) -> bool:
+        """Say whether it came by a fork."""
+        return self._owner[0] != os.getpid()
 
     def is_ours(self) -> bool:
         """Say whether this process and loop opened it; then no other may use or close it."""

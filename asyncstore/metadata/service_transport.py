@@ -6,6 +6,7 @@ import json
 import logging
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
 from random import Random
@@ -15,6 +16,7 @@ import anyio
 
 from asyncstore.concurrency import ThreadPool
 from asyncstore.errors import AsyncStoreError, MetadataError
+from asyncstore.metadata.rows import parse_json
 from asyncstore.metadata.service_errors import NO_ROUTE, error_for, is_out_of_range
 from asyncstore.metadata.service_session import Reply, Request, ServiceSession
 from asyncstore.metadata.service_version import require
@@ -26,6 +28,8 @@ _LOG = logging.getLogger(__name__)
 VERSION_HEADER: Final = "METADATA_SERVICE_VERSION"
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 
+_SHOWN: Final = 64 * KIB
+"""Characters of a reply that are looked at for an error's message."""
 _IN_A_THREAD: Final = 256 * KIB
 """From this size on JSON is read in a thread: it takes milliseconds."""
 
@@ -87,17 +91,16 @@ class ServiceTransport:
 
     async def decode(self, path: str, reply: Reply) -> Any:
         """Return the JSON value of a reply's body."""
-        try:
+        with suppress(ValueError):  # which holds the whole body: what is raised below does not bring it along
             if len(reply.body) < _IN_A_THREAD:
-                return json.loads(reply.body)
-            return await self._pool.run(json.loads, reply.body)
-        except ValueError:
-            said = self._session.redact(" ".join(reply.text[:80].split()))
-            raise MetadataError(
-                f"{self.base}{path}: HTTP {reply.status} with a body that is not JSON: {said!r}; check the URL",
-                operation="decode",
-                where=f"{self.base}{path}",
-            ) from None
+                return parse_json(reply.body)
+            return await self._pool.run(parse_json, reply.body)
+        said = " ".join(self._session.redact(reply.text[:_SHOWN]).split())[:80]
+        raise MetadataError(
+            f"{self.base}{path}: HTTP {reply.status} with a body that is not JSON: {said!r}; check the URL",
+            operation="decode",
+            where=f"{self.base}{path}",
+        )
 
     def error(self, method: str, path: str, reply: Reply) -> AsyncStoreError:
         """Return the error that a reply of 300 and above stands for."""

@@ -9,14 +9,16 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import anyio
 import pytest
+from anyio.abc import SocketAttribute, SocketStream
 
-from asyncstore.errors import AsyncStoreError, ConfigError
+from asyncstore.errors import AsyncStoreError, ConfigError, MetadataUnavailableError
 from asyncstore.metadata.base import fetch_objects
 from asyncstore.metadata.heartbeat import MetadataHeartBeat
 from asyncstore.metadata.records import DataArtifactRecord, MetaDatum
 from asyncstore.metadata.service import ServiceMetadataProvider
-from asyncstore.metadata.service_headers import StaticHeaders
+from asyncstore.metadata.service_headers import EnvironmentHeaders, StaticHeaders
 from asyncstore.metadata.service_url import ServiceUrl
 from asyncstore.metadata.system import SystemInfo
 from asyncstore.types import RetryPolicy, Timeouts
@@ -72,7 +74,11 @@ def check(text: str) -> None:
 
 def shown(error: BaseException) -> str:
     chain = "".join(traceback.format_exception(error))
-    return f"{error} {error!r} {chain} {vars(error)} {pickle.dumps(error)!r} {error.__cause__!r}"
+    behind = [error]  # what a debugger or a collector of errors would look at
+    while (above := behind[-1].__cause__ or behind[-1].__context__) is not None:
+        behind.append(above)
+    parts = "".join(f"{one} {one!r} {one.args!r} {vars(one)}" for one in behind)
+    return f"{chain} {parts} {pickle.dumps(error)!r}"
 
 
 ECHO = f"refused: x-api-key={KEY} authorization={TOKEN} basic {BASIC} {PASSWORD}"  # in JSON, the key is escaped
@@ -149,3 +155,64 @@ def test_a_wrong_url_shows_no_password() -> None:
         with pytest.raises(ConfigError) as caught:
             ServiceMetadataProvider(url)
         check(shown(caught.value))
+
+
+@pytest.mark.parametrize("before", [66, 70, 74, 286, 290, 294])
+@pytest.mark.parametrize("status", [200, 401])
+async def test_a_credential_where_a_message_is_cut_does_not_show_in_part(
+    server: ReplayServer, status: int, before: int
+) -> None:
+    server.faults = [Fault("answer", "", 99, Answer(status, text="-" * before + TOKEN + "-" * 400))]
+    async with open_provider(server.url) as provider:
+        with pytest.raises(AsyncStoreError) as caught:
+            await provider.get_object("F")
+    assert TOKEN[:4] not in shown(caught.value)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"garbage",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000,
+        b"HTTP/1.1 200 OK\r\nwrong " + TOKEN.encode(),
+        b"",
+    ],
+    ids=lambda reply: ascii(reply[:50]),
+)
+async def test_a_reply_that_is_no_http_is_one_clear_error_without_a_credential(reply: bytes) -> None:
+    async def answer(stream: SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(reply + b"\r\n\r\n")
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, answer)
+        port = listener.extra(SocketAttribute.local_port)
+        async with open_provider(f"http://{USER}:{PASSWORD}@127.0.0.1:{port}") as provider:
+            with pytest.raises(MetadataUnavailableError) as caught:
+                await provider.get_object("F")
+        group.cancel_scope.cancel()
+    check(shown(caught.value))
+
+
+@pytest.mark.parametrize("host", ["host:bad", "127.0.0.1:1"])
+async def test_a_wrong_proxy_shows_no_password(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://{USER}:{PASSWORD}@{host}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with open_provider("http://metadata.invalid") as provider:
+        with pytest.raises(MetadataUnavailableError) as caught:
+            await provider.get_object("F")
+    check(shown(caught.value))
+
+
+async def test_a_header_that_is_no_unicode_is_named_without_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", TOKEN + "\udcff")
+    source = EnvironmentHeaders((("x-api-key", "MY_KEY"),))
+    async with ServiceMetadataProvider("http://127.0.0.1:1", headers=source) as provider:
+        with pytest.raises(ConfigError, match="'x-api-key' of the metadata service cannot be sent") as caught:
+            await provider.get_object("F")
+    check(shown(caught.value))
