@@ -177,7 +177,7 @@ def _read_counter(document: Json, where: str) -> int:
     try:
         fields = as_object(document)
         name, version, number = fields["format"], fields["version"], int(fields["next"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         name, version, number = None, None, 0
     if name != COUNTER_FORMAT:
         raise MetadataError(f"{where} is not a task counter; remove it and tasks are counted anew", where=where)

@@ -5,7 +5,6 @@ Follows Netflix' metadata service 2.5 and Metaflow 2.19 ``plugins/metadata_provi
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -20,9 +19,10 @@ from asyncstore.metadata.objects import (
     check_list,
     check_pattern,
     is_numbered,
+    path_order,
 )
 from asyncstore.metadata.records import BeatReply, DataArtifactRecord, Kind, MetaDatum, MetaObject
-from asyncstore.metadata.rows import as_object, as_texts
+from asyncstore.metadata.rows import as_object, as_texts, parse_json
 from asyncstore.metadata.service_errors import NO_ROUTE
 from asyncstore.metadata.service_headers import ConfiguredHeaders, HeaderSource, StaticHeaders
 from asyncstore.metadata.service_listing import ServiceListing
@@ -248,7 +248,11 @@ class ServiceMetadataProvider:
         await self._transport.require(FILTERED_TASKS, "filtering tasks")
         path = f"{object_path(flow, run, step)}/filtered_tasks"
         query = [(key, value) for key, value in (("metadata_field_name", field), ("pattern", pattern)) if value]
-        return list(as_texts(await self._transport.decode(path, await self._transport.get(path, query))))
+        reply = await self._transport.decode(path, await self._transport.get(path, query))
+        try:
+            return sorted(as_texts(reply), key=lambda pathspec: path_order(tuple(pathspec.split("/"))))
+        except TypeError as error:
+            raise MetadataError(f"{self.info}{path}: {error}; check the URL", where=path) from error
 
     async def beat(self, flow: str, run: str, step: str | None = None, task: str | None = None) -> BeatReply:
         """Tell that a run or task is alive; one request, tried once.
@@ -279,8 +283,8 @@ def _seconds_to_wait(text: str) -> float:
     value: Any = text
     try:
         while isinstance(value, str):
-            value = json.loads(value)
+            value = parse_json(value)
         seconds = float(as_object(value)["wait_time_in_seconds"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return DEFAULT_WAIT
     return seconds if 0 < seconds < math.inf else DEFAULT_WAIT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from email.utils import formatdate
+from pathlib import Path
 from time import time
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from asyncstore.errors import ConfigError, MetadataError
 from asyncstore.metadata.attempts import rows_of_attempt, tagged_attempt
-from asyncstore.metadata.records import DataArtifactRecord, MetaDatum, MetaObject
+from asyncstore.metadata.local_reading import RecordReader
+from asyncstore.metadata.records import DataArtifactRecord, Kind, MetaDatum, MetaObject
 from asyncstore.metadata.rows import parse_row, value_as_text
 from asyncstore.metadata.service_errors import error_for, explain
 from asyncstore.metadata.service_url import ServiceUrl
@@ -89,6 +91,40 @@ def test_a_document_that_describes_nothing_is_one_clear_error(document: Any) -> 
         parse_row("run", document, "here")
 
 
+ARTIFACT: dict[str, Any] = {
+    "flow_id": "F", "run_number": 1, "step_name": "s", "task_id": 1, "name": "a", "ds_type": "local", "location": "x",
+    "ts_epoch": 1,
+}  # fmt: skip
+DATUM: dict[str, Any] = {
+    "flow_id": "F", "run_number": 1, "step_name": "s", "task_id": 1, "field_name": "f", "type": "t", "value": "v",
+    "ts_epoch": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "document"),
+    [
+        *(("artifact", {**ARTIFACT, key: value}) for key, value in (
+            ("location", None), ("location", 3), ("sha", 3), ("name", 3), ("content_type", []), ("ts_epoch", 1e999))),
+        *(("metadata", {**DATUM, key: value}) for key, value in (("field_name", None), ("type", 3), ("user_name", {}))),
+        ("flow", {"flow_id": True, "ts_epoch": 1}),
+        ("run", {"flow_id": "F", "run_number": 1, "ts_epoch": 1, "last_heartbeat_ts": 1e999}),
+    ],
+)  # fmt: skip
+def test_a_field_of_another_type_is_one_clear_error(kind: Kind, document: Any) -> None:
+    parse_row("artifact", ARTIFACT, "here")
+    parse_row("metadata", DATUM, "here")
+    with pytest.raises(MetadataError, match=f"here does not describe a {kind}"):
+        parse_row(kind, document, "here")
+
+
+def test_a_document_nested_without_end_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(MetadataError, match=r"deep\.json is not JSON \(it is nested too deep"):
+        RecordReader(str(tmp_path)).document("deep.json")
+    assert explain("[" * 100_000) == "[" * 300
+
+
 def test_an_artifacts_location_goes_both_ways() -> None:
     for location in (":root:/srv/.metaflow", "s3://elsewhere/object"):
         record = DataArtifactRecord.from_location("x", "s3", location, "pickle-v4", "0" * 40)
@@ -128,7 +164,7 @@ def test_git_information_leaves_out_what_is_empty() -> None:
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [("7", 7.0), ("in 30", 30.0), ("30 ago", 0.0),
-     ("soon", None), ("", None), (None, None), ("-5", None)],
+     ("soon", None), ("", None), (None, None), ("-5", None), ("Mon, 01 Jan " + 20 * "9" + " 00:00:00 GMT", None)],
 )  # fmt: skip
 def test_retry_after_is_a_number_or_a_date(header: str | None, seconds: float | None) -> None:
     moment = {"in 30": time() + 30, "30 ago": time() - 30}.get(str(header))

@@ -24,7 +24,7 @@ from asyncstore.errors import (
 from asyncstore.metadata import service_session
 from asyncstore.metadata.base import fetch_objects
 from asyncstore.metadata.objects import TagFilter
-from asyncstore.metadata.records import DataArtifactRecord, MetaDatum
+from asyncstore.metadata.records import BeatReply, DataArtifactRecord, MetaDatum
 from asyncstore.metadata.service import ServiceMetadataProvider
 from asyncstore.metadata.service_headers import ConfiguredHeaders, EnvironmentHeaders
 from asyncstore.metadata.system import SystemInfo
@@ -553,6 +553,60 @@ async def test_a_provider_serves_loop_after_loop_and_after_a_fork(server: Replay
     answer = await anyio.run_process([sys.executable, "-W", "ignore", "-c", LOOPS_AND_FORK, server.url], check=False)
     assert answer.returncode == 0, answer.stderr.decode()
     assert sorted(answer.stdout.decode().split()) == ["1", "2", "3", "4"]
+
+
+FORK_BESIDE_A_LOOP = """
+import anyio, asyncio, gc, os, sys
+from asyncstore.metadata.service import ServiceMetadataProvider
+from asyncstore.metadata.system import SystemInfo
+
+async def main():
+    async with ServiceMetadataProvider(sys.argv[1], headers={}, system=SystemInfo("u")) as provider:
+        await provider.new_run_id("F")
+        child = os.fork()
+        if child == 0:
+            asyncio._set_running_loop(None)
+            anyio.run(provider.new_run_id, "F")
+            gc.collect()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        with anyio.fail_after(5):
+            await provider.new_run_id("F")
+
+anyio.run(main)
+"""
+
+
+async def test_a_fork_that_uses_the_provider_leaves_the_parents_connections_alone(server: ReplayServer) -> None:
+    answer = await anyio.run_process([sys.executable, "-c", FORK_BESIDE_A_LOOP, server.url], check=False)
+    assert answer.returncode == 0, answer.stderr.decode()
+    assert len(server.service.runs) == 3
+
+
+async def test_a_list_of_tasks_that_is_none_is_an_error(
+    server: ReplayServer, provider: ServiceMetadataProvider
+) -> None:
+    server.faults = [Fault("answer", "filtered_tasks", 1, Answer(200, {"a": 1}))]
+    with pytest.raises(MetadataError, match="filtered_tasks: a JSON list is expected, not dict"):
+        await provider.filter_tasks_by_metadata(FLOW, "1", "s")
+    server.faults = [Fault("answer", "filtered_tasks", 1, Answer(200, ["F/1/s/10", "F/1/s/9", "F/1/s/b"]))]
+    assert await provider.filter_tasks_by_metadata(FLOW, "1", "s") == ["F/1/s/b", "F/1/s/9", "F/1/s/10"]
+
+
+async def test_a_reply_nested_without_end_is_one_clear_error(
+    server: ReplayServer, provider: ServiceMetadataProvider
+) -> None:
+    server.faults = [Fault("answer", "", 1, Answer(200, text="[" * 100_000))]
+    with pytest.raises(MetadataError, match="with a body that is not JSON"):
+        await provider.get_object(FLOW)
+
+
+@pytest.mark.parametrize("wait", ["1" + 400 * "0", "[" * 100_000, "1e999", "-1"])
+async def test_a_beats_reply_without_a_sensible_wait_means_the_usual(
+    server: ReplayServer, provider: ServiceMetadataProvider, wait: str
+) -> None:
+    server.faults = [Fault("answer", "", 1, Answer(200, text='{"wait_time_in_seconds": ' + wait + "}"))]
+    assert await provider.beat(FLOW, "1") == BeatReply(accepted=True, wait=10.0)
 
 
 async def test_a_provider_pickles_as_its_arguments(server: ReplayServer, monkeypatch: pytest.MonkeyPatch) -> None:
