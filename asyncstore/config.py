@@ -102,6 +102,11 @@ _BYTES = _ours("bytes, such as 512MiB", _size, _is_count)
 _COUNT = _ours("a whole number from 1", _integer, _is_count)
 
 
+_RETRIES = _row(
+    "a whole number from 0", _integer, lambda value: value is None or (isinstance(value, int) and value >= 0)
+)
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Config:
     """The options of one program.
@@ -134,6 +139,8 @@ class Config:
     s3_endpoint_url: str | None = field(default=None, metadata=_row("a URL"))
     s3_verify_certificate: str | None = field(default=None, metadata=_row("a file of certificates"))
     s3_server_side_encryption: str | None = field(default=None, metadata=_row("AES256 or aws:kms"))
+    s3_retry_count: int | None = field(default=None, metadata=_RETRIES)
+    s3_transient_retry_count: int | None = field(default=None, metadata=_RETRIES)
     azure_storage_blob_service_endpoint: str | None = field(default=None, metadata=_row("a URL"))
     service_url: str | None = field(default=None, metadata=_row("a URL"))
     service_auth_key: str | None = field(default=None, metadata=_row("a key", secret=True))

@@ -175,4 +175,11 @@ def build_storage(
         transport=transport,
         options=options | {name: getattr(config, name) for name in settable},
     )
-    return Retrying(Limited(backend.build(address, settings)), retry)
+    return Retrying(Limited(backend.build(address, settings)), retry or _configured_retry(address.scheme, config))
+
+
+def _configured_retry(scheme: str, config: Config) -> RetryPolicy | None:
+    # Metaflow's words for S3: the larger of the two bounds a single operation. Delays and deadlines are ours.
+    counts = (config.s3_retry_count, config.s3_transient_retry_count) if scheme == "s3" else ()
+    given = [count for count in counts if count is not None]
+    return RetryPolicy(attempts=1 + max(given)) if given else None

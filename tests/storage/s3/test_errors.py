@@ -154,6 +154,20 @@ async def test_answers_that_only_real_services_give(
         assert not error.retryable
 
 
+async def test_metaflows_retry_counts_bound_the_attempts(
+    moto_iam: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METAFLOW_S3_RETRY_COUNT", "1")
+    monkeypatch.setenv("METAFLOW_S3_TRANSIENT_RETRY_COUNT", "2")
+    options: dict[str, Any] = {"credentials_file": credentials_file(tmp_path, moto_iam)}
+    refusals = Fault("HEAD", answer(503, "SlowDown"), times=3)
+    async with FaultProxy(moto_iam.endpoint) as proxy, proxy.scripted(refusals):
+        async with open_storage("s3://bucket/p", endpoint_url=proxy.endpoint, **options) as storage:
+            with pytest.raises(StorageUnavailableError):
+                await storage.head("a")
+        assert len(proxy.lines) == 3
+
+
 async def test_a_bucket_that_is_said_to_be_elsewhere_is_followed_with_the_whole_body(
     moto: S3Server, open_s3: OpenS3
 ) -> None:
