@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from rich.console import Console
@@ -77,6 +78,7 @@ def _environ(url: str) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "BENCH_ENDPOINT": url,
         "METAFLOW_S3_ENDPOINT_URL": url,
+        "METAFLOW_ARTIFACT_LOCALROOT": tempfile.gettempdir(),  # else its thousands of files go to the working directory
         "AWS_ACCESS_KEY_ID": "AKIABENCHMARK0000000",
         "AWS_SECRET_ACCESS_KEY": "not-checked-by-the-responder",
         "AWS_DEFAULT_REGION": "us-east-1",
