@@ -133,6 +133,21 @@ class ContentAddressedStore:
             yield _flat(groups)
 
     @asynccontextmanager
+    async def load_outcomes(
+        self, keys: Iterable[Key]
+    ) -> AsyncGenerator[AsyncIterator[tuple[Key, bytes | AsyncStoreError]]]:
+        """Load blobs as `load_blobs` does, but give the error of each that cannot be loaded; never stops early."""
+
+        async def produce(sender: ObjectSendStream[list[tuple[Key, bytes | AsyncStoreError]]]) -> None:
+            async def deliver(outcomes: Outcomes) -> None:
+                await sender.send([(key, _content_or_error(outcome)) for key, outcome in outcomes])
+
+            await LoadOperation(self._context, deliver, keep=True).run(keys)
+
+        async with feed(produce) as groups:
+            yield _flat(groups)
+
+    @asynccontextmanager
     async def verify_blobs(self, keys: Iterable[Key]) -> AsyncGenerator[AsyncIterator[BlobStatus]]:
         """Read and hash blobs and give the status of each, in the order of completion; never stops early."""
 
@@ -186,9 +201,14 @@ async def _heads(storage: DataStoreStorage, paths: list[str]) -> list[ObjectMeta
 
 
 def _content(outcome: Outcome) -> bytes:
-    if not isinstance(outcome, Content):
-        raise outcome
-    return outcome.data or b""
+    content = _content_or_error(outcome)
+    if isinstance(content, AsyncStoreError):
+        raise content
+    return content
+
+
+def _content_or_error(outcome: Outcome) -> bytes | AsyncStoreError:
+    return outcome.data or b"" if isinstance(outcome, Content) else outcome
 
 
 def _status(key: Key, outcome: Outcome) -> BlobStatus:

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 import click
 
+from asyncstore.cli.failures import DAMAGE, printable
 from asyncstore.cli.output import Stopwatch, count_text, note, screen, size_text
 from asyncstore.cli.storage import DEFAULT_PREFIX, open_url, run_async
+from asyncstore.errors import AsyncStoreError, BlobNotFoundError
+from asyncstore.types import Key
 
 
 @click.command(
@@ -30,43 +33,54 @@ from asyncstore.cli.storage import DEFAULT_PREFIX, open_url, run_async
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
     help="What `put --json` printed; - is the standard input.",
 )
-def command(keys: tuple[str, ...], url: str, prefix: str | None, output: str | None, manifest: str | None) -> None:
+def command(keys: tuple[str, ...], url: str, prefix: str | None, output: str | None, manifest: str | None) -> int:
     """Restore files by their keys, or whole trees by the manifest that `put --json` printed.
 
     A file appears under its name (its key, without a manifest) when all of it is there and has been verified. What
     has that name already is replaced.
+
+    Prints a line for each file whose blob is damaged or missing, with its name, its key and the cause; all others are
+    restored, and the exit code is 1.
     """
     if bool(keys) == bool(manifest):
         raise click.UsageError("give keys, or --manifest FILE, and not both")
     if manifest is None:
-        run_async(lambda: _get_keys(keys, url, prefix or DEFAULT_PREFIX, output or "."))
+        lost = run_async(lambda: _get_keys(keys, url, prefix or DEFAULT_PREFIX, output or "."))
     elif output is None:
         raise click.UsageError("--manifest restores a tree of names: say where with --output DIR")
     else:
-        run_async(lambda: _get_manifest(manifest, url, prefix, output))
+        lost = run_async(lambda: _get_manifest(manifest, url, prefix, output))
+    if lost:
+        click.echo(f"asyncstore: {count_text(lost, 'file')} could not be restored", err=True)
+    return DAMAGE if lost else 0
 
 
-async def _get_keys(keys: Sequence[str], url: str, prefix: str, output: str) -> None:
+async def _get_keys(keys: Sequence[str], url: str, prefix: str, output: str) -> int:
     from asyncstore.cas.store import ContentAddressedStore
     from asyncstore.maintain.restore import fetch
     from asyncstore.types import parse_key
 
     wanted = [parse_key(key) for key in keys]
+    lost = 0
     async with open_url(url) as storage:
         store = ContentAddressedStore(prefix, storage)
         with screen("restoring", total=len(wanted)) as out:
             async with fetch(store, wanted, output) as restored:
-                async for _, size in restored:
-                    out.advance(1, size)
+                async for one in restored:
+                    if one.error is not None:
+                        lost += 1
+                        out.line(_lost_line(one.item, one.item, one.error))
+                    out.advance(1, one.size)
+    return lost
 
 
-async def _get_manifest(manifest: str, url: str, prefix: str | None, output: str) -> None:
+async def _get_manifest(manifest: str, url: str, prefix: str | None, output: str) -> int:
     from asyncstore.cas.store import ContentAddressedStore
     from asyncstore.maintain.manifest import FileEntry, ManifestReader
     from asyncstore.maintain.restore import restore
 
     watch = Stopwatch()
-    files = size = 0
+    files = size = lost = 0
     # Bytes that are no UTF-8 go on to the reader, which names the line.
     with click.open_file(manifest, encoding="utf-8", errors="surrogateescape") as lines:
         reader = ManifestReader(lines, manifest)
@@ -74,9 +88,22 @@ async def _get_manifest(manifest: str, url: str, prefix: str | None, output: str
             store = ContentAddressedStore(reader.prefix if prefix is None else prefix, storage)
             with screen("restoring") as out:
                 async with restore(store, reader.entries(), output) as restored:
-                    async for entry in restored:
-                        if isinstance(entry, FileEntry):
+                    async for one in restored:
+                        if not isinstance(one.item, FileEntry):
+                            continue
+                        if one.error is None:
                             files += 1
-                            size += entry.size
-                            out.advance(1, entry.size)
+                            size += one.size
+                        else:
+                            lost += 1
+                            out.line(_lost_line(one.item.name, one.item.key, one.error))
+                        out.advance(1, one.size)
     note(f"{count_text(files, 'file')}, {size_text(size)}, restored in {watch.seconds:.1f} s")
+    return lost
+
+
+def _lost_line(name: str, key: Key, error: AsyncStoreError) -> str:
+    from asyncstore.maintain.check import cause_of
+
+    kind = "missing" if isinstance(error, BlobNotFoundError) else "damaged"
+    return f"{kind}  {printable(name)}  {key}  {printable(cause_of(error))}"

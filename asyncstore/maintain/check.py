@@ -11,7 +11,7 @@ from anyio.abc import ObjectSendStream
 from asyncstore.cas.result import BlobStatus
 from asyncstore.cas.store import ContentAddressedStore
 from asyncstore.concurrency import feed
-from asyncstore.errors import AsyncStoreError, CorruptBlobError, IntegrityError, NotFoundError
+from asyncstore.errors import AsyncStoreError, BlobNotFoundError, CorruptBlobError, IntegrityError, NotFoundError
 from asyncstore.layout import split_blob_path
 from asyncstore.storage.base import DataStoreStorage
 from asyncstore.types import Key
@@ -46,11 +46,18 @@ class Checked:
     @property
     def cause(self) -> str:
         """What is wrong, without path and key."""
-        if not isinstance(self.error, CorruptBlobError):
-            return str(self.error)
-        if self.error.actual is None:
-            return "it cannot be decoded"
-        return f"its content hashes to {self.error.actual}"
+        return cause_of(self.error)
+
+
+def cause_of(error: AsyncStoreError | None) -> str:
+    """Return what is wrong with a blob, for a line that names path and key already."""
+    if isinstance(error, BlobNotFoundError):
+        return f"there is no blob at {error.where}"
+    if not isinstance(error, CorruptBlobError):
+        return str(error)
+    if error.actual is None:
+        return "it cannot be decoded"
+    return f"its content hashes to {error.actual}"
 
 
 @dataclass(slots=True)

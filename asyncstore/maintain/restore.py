@@ -5,16 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from itertools import islice
+from typing import Generic, TypeVar
 
 import anyio
 from anyio.abc import ObjectSendStream
 
 from asyncstore.cas.store import ContentAddressedStore
 from asyncstore.concurrency import CLEANUP_SECONDS, feed, run_all
+from asyncstore.errors import AsyncStoreError, BlobNotFoundError, IntegrityError
 from asyncstore.maintain.manifest import Entry, FileEntry, LinkEntry
 from asyncstore.maintain.target import Target
 from asyncstore.types import MIB, Key
+
+T = TypeVar("T")
+
+LOST = (IntegrityError, BlobNotFoundError)
+"""What is wrong with one blob and says nothing about the others; other failures end a restore."""
 
 BATCH_ENTRIES = 512
 SMALL = 4 * MIB
@@ -25,19 +33,29 @@ HOP_BYTES = MIB
 """Small files that one thread hop writes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Restored(Generic[T]):
+    """What was asked for and its bytes in place, or the error of its damaged or missing blob: then nothing is there."""
+
+    item: T
+    size: int
+    error: AsyncStoreError | None = None
+
+
 @asynccontextmanager
 async def restore(
     store: ContentAddressedStore, entries: Iterable[Entry], target: str | os.PathLike[str]
-) -> AsyncGenerator[AsyncIterator[Entry]]:
-    """Restore a manifest's entries below a directory, and feed each once it is in place.
+) -> AsyncGenerator[AsyncIterator[Restored[Entry]]]:
+    """Restore a manifest's entries below a directory, and feed the outcome of each.
 
     Entries are consumed lazily, in threads. A file appears whole, verified, with its permissions, in place of one of
-    that name; symbolic links are made last. The first failure ends it; what is in place by then stays.
+    that name; symbolic links are made last. A blob that is damaged or missing is an outcome, and the rest is restored.
+    The first other failure ends it; what is in place by then stays.
     """
     directory = Target(target)
     pool = store.storage.runtime.pool
 
-    async def produce(sender: ObjectSendStream[Entry]) -> None:
+    async def produce(sender: ObjectSendStream[Restored[Entry]]) -> None:
         await pool.run(directory.directory, "")
         remaining = iter(entries)
         links: list[LinkEntry] = []
@@ -50,12 +68,12 @@ async def restore(
                     links.append(entry)
                 else:
                     await pool.run(directory.directory, entry.name)
-                    await sender.send(entry)
+                    await sender.send(Restored(entry, 0))
             await _restore_files(store, files, directory, sender)
         for link in links:
             # No file can be written through a link of this manifest, since there is none before all files are there.
             await pool.run(directory.link, link.name, link.target)
-            await sender.send(link)
+            await sender.send(Restored(link, 0))
 
     async with feed(produce) as restored:
         yield restored
@@ -64,13 +82,21 @@ async def restore(
 @asynccontextmanager
 async def fetch(
     store: ContentAddressedStore, keys: Iterable[Key], target: str | os.PathLike[str]
-) -> AsyncGenerator[AsyncIterator[tuple[Key, int]]]:
-    """Write each blob to a file below a directory that is called by its key, and feed key and bytes of each."""
+) -> AsyncGenerator[AsyncIterator[Restored[Key]]]:
+    """Write each blob to a file below a directory that is called by its key, and feed the outcome of each.
+
+    Ends as `restore` does.
+    """
     directory = Target(target)
 
-    async def produce(sender: ObjectSendStream[tuple[Key, int]]) -> None:
+    async def produce(sender: ObjectSendStream[Restored[Key]]) -> None:
         async def one(key: Key) -> None:
-            await sender.send((key, await _stream(store, key, key, None, directory)))
+            try:
+                size = await _stream(store, key, key, None, directory)
+            except LOST as error:
+                await sender.send(Restored(key, 0, error))
+            else:
+                await sender.send(Restored(key, size))
 
         await run_all(keys, one, width=STREAMS)
 
@@ -79,7 +105,7 @@ async def fetch(
 
 
 async def _restore_files(
-    store: ContentAddressedStore, files: list[FileEntry], directory: Target, sender: ObjectSendStream[Entry]
+    store: ContentAddressedStore, files: list[FileEntry], directory: Target, sender: ObjectSendStream[Restored[Entry]]
 ) -> None:
     small: dict[Key, list[FileEntry]] = {}
     large: list[FileEntry] = []
@@ -89,32 +115,48 @@ async def _restore_files(
         else:
             large.append(file)
     if small:
-        async with store.load_blobs(small) as blobs:
-            async for batch in _batches(blobs):
-                written = [(file, data) for key, data in batch for file in small[key]]
-                await store.storage.runtime.pool.run(_write_all, directory, written)
-                for file, _ in written:
-                    await sender.send(file)
+        await _restore_small(store, small, directory, sender)
 
     async def one(file: FileEntry) -> None:
-        await _stream(store, file.key, file.name, file.mode, directory)
-        await sender.send(file)
+        try:
+            size = await _stream(store, file.key, file.name, file.mode, directory)
+        except LOST as error:
+            await sender.send(Restored(file, 0, error))
+        else:
+            await sender.send(Restored(file, size))
 
     await run_all(large, one, width=STREAMS)
 
 
-async def _batches(blobs: AsyncIterator[tuple[Key, bytes]]) -> AsyncIterator[list[tuple[Key, bytes]]]:
-    """Group blobs by number and bytes: a thread hop for each file would cost as much as writing it."""
+async def _restore_small(
+    store: ContentAddressedStore,
+    files: dict[Key, list[FileEntry]],
+    directory: Target,
+    sender: ObjectSendStream[Restored[Entry]],
+) -> None:
+    async def write(batch: list[tuple[Key, bytes]]) -> None:
+        written = [(file, data) for key, data in batch for file in files[key]]
+        await store.storage.runtime.pool.run(_write_all, directory, written)
+        for file, data in written:
+            await sender.send(Restored(file, len(data)))
+
+    # Grouped by number and bytes: a thread hop for each file would cost as much as writing it.
     batch: list[tuple[Key, bytes]] = []
     size = 0
-    async for key, data in blobs:
-        batch.append((key, data))
-        size += len(data)
-        if len(batch) >= HOP_FILES or size >= HOP_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+    async with store.load_outcomes(files) as outcomes:
+        async for key, outcome in outcomes:
+            if isinstance(outcome, LOST):
+                for file in files[key]:
+                    await sender.send(Restored(file, 0, outcome))
+                continue
+            if isinstance(outcome, AsyncStoreError):
+                raise outcome
+            batch.append((key, outcome))
+            size += len(outcome)
+            if len(batch) >= HOP_FILES or size >= HOP_BYTES:
+                await write(batch)
+                batch, size = [], 0
+        await write(batch)
 
 
 def _write_all(directory: Target, files: list[tuple[FileEntry, bytes]]) -> None:

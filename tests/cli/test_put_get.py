@@ -93,3 +93,29 @@ def test_a_second_put_writes_nothing_new(cli: Cli, tree: Path) -> None:
     cli("put", tree, "--to", "store")
     again = [json.loads(line) for line in cli("put", tree, "--to", "store", "--json").lines]
     assert all(line["existed"] for line in again if line.get("kind") == "file")
+
+
+def test_a_get_restores_all_but_what_is_damaged_or_missing_and_names_that(cli: Cli, tree: Path, tmp_path: Path) -> None:
+    done = cli("put", tree, "--to", "store", "--json")
+    (tmp_path / "manifest").write_text(done.out)
+    data = tmp_path / "store" / "files" / "data"
+    damaged, missing = sha1((tree / "random.bin").read_bytes()), sha1(b"odd")
+    (data / damaged[:2] / damaged).write_bytes(b"torn")
+    (data / missing[:2] / missing).unlink()
+    got = cli("get", "--manifest", "manifest", "--from", "store", "--output", "copy")
+    assert (got.code, got.err) == (1, "asyncstore: 2 files could not be restored\n")
+    assert sorted(got.lines) == [
+        f"damaged  tree/random.bin  {damaged}  its content hashes to {sha1(b'torn')}",
+        f"missing  tree/deep/er/ümläut \\n name  {missing}  there is no blob at files/data/{missing[:2]}/{missing}",
+    ]
+    (tree / "random.bin").unlink()
+    (tree / "deep" / "er" / "ümläut \n name").unlink()
+    (tree / "deep" / "er").rmdir()  # known by what is in it alone
+    assert picture(tmp_path / "copy" / "tree") == picture(tree)
+    got = cli("get", missing, sha1(b"s"), damaged, "--from", "store", "--output", "keys")
+    assert got.code == 1
+    assert sorted(line.split()[:3] for line in got.lines) == [
+        ["damaged", damaged, damaged],
+        ["missing", missing, missing],
+    ]
+    assert [path.name for path in (tmp_path / "keys").iterdir()] == [sha1(b"s")]

@@ -38,7 +38,9 @@ async def save(store: ContentAddressedStore, *paths: Path) -> list[SavedEntry]:
 
 async def bring_back(store: ContentAddressedStore, entries: list[Entry], target: Path) -> list[Entry]:
     async with restore(store, entries, target) as restored:
-        return [entry async for entry in restored]
+        done = [one async for one in restored]
+    assert [one.error for one in done] == [None] * len(done)
+    return [one.item for one in done]
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -195,19 +197,41 @@ async def test_a_damaged_or_missing_blob_never_becomes_a_file(
 ) -> None:
     key = (await store.save_blob(bytes(size))).key
     await damage(store, key)
-    for wanted, error in ((key, CorruptBlobError), (ABSENT, BlobNotFoundError)):
-        with pytest.raises(error):
-            await bring_back(store, [FileEntry("a", wanted, size, 0o644)], tmp_path / "copy")
-        with pytest.raises(error):
-            async with fetch(store, [wanted], tmp_path / "copy") as restored:
-                assert [item async for item in restored] == []
-    assert list((tmp_path / "copy").iterdir()) == []
+    whole = (await store.save_blob(b"whole")).key
+    entries = [FileEntry("a", key, size, 0o644), FileEntry("b", ABSENT, size, 0o644), FileEntry("c", whole, 5, 0o644)]
+    async with restore(store, [*entries, DirectoryEntry("d")], tmp_path / "copy") as restored:
+        outcomes = {one.item.name: type(one.error) async for one in restored}
+    nothing = type(None)
+    assert outcomes == {"a": CorruptBlobError, "b": BlobNotFoundError, "c": nothing, "d": nothing}
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == ["c", "d"]
+    async with fetch(store, [key, ABSENT, whole], tmp_path / "keys") as fetched:
+        by_key = {one.item: type(one.error) async for one in fetched}
+    assert by_key == {key: CorruptBlobError, ABSENT: BlobNotFoundError, whole: nothing}
+    assert contents(tmp_path / "keys") == {whole: b"whole"}
+
+
+@pytest.mark.parametrize("bad", [1, 700])
+async def test_whatever_is_not_damaged_is_restored_wherever_the_damage_is(
+    store: ContentAddressedStore, tmp_path: Path, bad: int
+) -> None:
+    blobs = await store.save_blobs(b"%d" % number for number in range(700))
+    for blob in blobs[:: 700 // bad]:
+        await damage(store, blob.key)
+    entries = [FileEntry(f"{number}", blob.key, blob.size, 0o644) for number, blob in enumerate(blobs)]
+    twins = [FileEntry(f"twin {entry.name}", entry.key, entry.size, 0o644) for entry in entries]
+    async with restore(store, [*entries, *twins], tmp_path / "copy") as restored:
+        outcomes = [(one.item.name, one.error is not None) async for one in restored]
+    assert len(outcomes) == len(dict(outcomes)) == 1400
+    assert sum(lost for _, lost in outcomes) == 2 * bad
+    assert contents(tmp_path / "copy") == {
+        name: name.removeprefix("twin ").encode() for name, lost in outcomes if not lost
+    }
 
 
 async def test_blobs_are_fetched_to_files_called_by_their_keys(store: ContentAddressedStore, tmp_path: Path) -> None:
     blobs = {(await store.save_blob(content)).key: content for content in (b"", b"1", os.urandom(3_000_000))}
     async with fetch(store, blobs, tmp_path / "new" / "place") as restored:
-        sizes = {key: size async for key, size in restored}
+        sizes = {one.item: one.size async for one in restored}
     assert sizes == {key: len(content) for key, content in blobs.items()}
     assert contents(tmp_path / "new" / "place") == blobs
 
