@@ -25,6 +25,9 @@ _BLOCK: Final = 512
 _HEADERS_PER_MEMBER: Final = 8 * _BLOCK
 """Room for a member's headers, long names included, beside its content."""
 
+_LATEST: Final = 2**33
+"""Seconds since 1970: the year 2242."""
+
 
 @dataclass(frozen=True, slots=True)
 class TarLimits:
@@ -84,6 +87,8 @@ def _fault(member: tarfile.TarInfo, members: int, total: int, limits: TarLimits)
     parts = member.name.split("/")
     if member.name.startswith("/") or ".." in parts or "\\" in member.name or "\0" in member.name or ":" in parts[0]:
         return "has a name that leads elsewhere"
+    if not 0 <= member.mtime < _LATEST:  # which also keeps out what is no number; the system takes neither
+        return "has a time that is none"
     if members > limits.members:
         return f"is one more than the {limits.members} allowed"
     if member.size > limits.member:

@@ -231,6 +231,17 @@ async def test_an_archive_with_a_harmful_member_is_refused_whole(
         assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("time", ["nan", "inf", "1e300", "-1e300"])
+async def test_an_archive_with_a_time_that_is_none_is_refused(here: Path, runtime: Runtime, time: str) -> None:
+    def change(member: tarfile.TarInfo) -> None:
+        member.pax_headers = {"mtime": time}
+
+    store = packed(GOOD, (".metaflow/OtherFlow/_meta/_self.json", change))
+    with pytest.raises(MetadataError, match=r"refused, nothing was unpacked.* has a time that is none"):
+        await sync_local_metadata_from_datastore(here, blobs=store, task=store, runtime=runtime)
+    assert not here.exists()
+
+
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
