@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import Final
 
 LOCK_FILE: Final = ".lock"
-STALE_SECONDS: Final = 30.0
-"""Age after which a lock file's owner is taken for dead; the lock is held for milliseconds."""
+STALE_SECONDS: Final = 10.0
+"""Age after which a lock file's owner is taken for dead: well before those who wait give up."""
 
 _UNSUPPORTED: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF})
 

@@ -290,6 +290,10 @@ def test_without_kernel_locks_a_file_does(tmp_path: Path, monkeypatch: pytest.Mo
         pass
 
 
+def test_the_lock_of_a_dead_process_is_broken_before_others_give_up() -> None:
+    assert local_locks.STALE_SECONDS < local_threads.LOCK_SECONDS - 10
+
+
 async def test_a_lock_that_is_never_let_go_ends_in_an_error(
     provider: LocalMetadataProvider, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
