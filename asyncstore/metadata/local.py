@@ -139,7 +139,7 @@ class LocalMetadataProvider:
     ) -> bool:
         """Create the task called ``task`` if it is absent, and record system metadata for ``attempt``."""
         check_address(flow, run, step, task)
-        check_attempt(attempt)
+        check_attempt(attempt, required=True)
         stamp = await self._stamper.stamp(self._runtime.pool, flow, tags, system_tags)
         metadata = await self._stamper.metadata(self._runtime.pool, attempt)
         if is_numbered(task):
@@ -152,7 +152,7 @@ class LocalMetadataProvider:
     ) -> None:
         """Record where the artifacts of an attempt are, one file each; those that are there stay as they are."""
         check_address(flow, run, step, task)
-        check_attempt(attempt)
+        check_attempt(attempt, required=True)
         stamp = await self._stamper.stamp(self._runtime.pool, flow)
         for batch in _batches(artifacts):
             await run_files(self._runtime.pool, self._registrar.add_artifacts, stamp, run, step, task, attempt, batch)

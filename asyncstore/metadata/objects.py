@@ -89,9 +89,9 @@ def check_list(kind: Kind, path: tuple[str, ...], attempt: int | None) -> tuple[
     return check_address(*path, least=0)
 
 
-def check_attempt(attempt: Any) -> int | None:
-    """Return an attempt's number, or raise `InvalidPathspecError`."""
-    if attempt is None:
+def check_attempt(attempt: Any, *, required: bool = False) -> int | None:
+    """Return an attempt's number, or raise `InvalidPathspecError`; None is none, unless one is ``required``."""
+    if attempt is None and not required:
         return None
     if isinstance(attempt, bool) or not isinstance(attempt, int) or not 0 <= attempt <= _MAX_ATTEMPT:
         raise InvalidPathspecError(f"an attempt is an integer from 0 to {_MAX_ATTEMPT}, not {attempt!r}")

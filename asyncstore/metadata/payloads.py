@@ -5,10 +5,12 @@ Follows Metaflow 2.19 ``metadata_provider/metadata.py``, in the order of its key
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from asyncstore.errors import MetadataError
 from asyncstore.metadata.records import DataArtifactRecord, MetaDatum
+from asyncstore.metadata.tags import check_tags
 from asyncstore.types import Json
 
 ARTIFACT_TYPE = "metaflow.artifact"
@@ -64,6 +66,11 @@ def artifact_payload(
     stamp: Stamp, run: str, step: str, task: str, attempt: int, artifact: DataArtifactRecord
 ) -> dict[str, Json]:
     """Return an artifact's document."""
+    if not isinstance(artifact, DataArtifactRecord):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise MetadataError(f"an artifact is a DataArtifactRecord, not {type(artifact).__name__}: {artifact!r:.80}")
+    _check_file_name(f"name of artifact {artifact.name!r:.80}", artifact.name)
+    for name, value in (("type", artifact.type), ("sha", artifact.sha)):
+        _check_text(f"{name} of artifact {artifact.name!r:.80}", value, None, empty=True)
     for name, value in (("name", artifact.name), ("ds_type", artifact.ds_type), ("location", artifact.location)):
         _check_text(f"{name} of artifact {artifact.name!r:.80}", value, MAX_TEXT if name == "name" else None)
     return {
@@ -83,13 +90,22 @@ def artifact_payload(
 
 def datum_payload(stamp: Stamp, run: str, step: str, task: str, datum: MetaDatum) -> dict[str, Json]:
     """Return the document of a metadata row, or raise `MetadataError` for one that a service would drop."""
+    if not isinstance(datum, MetaDatum):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise MetadataError(f"metadata is a MetaDatum, not {type(datum).__name__}: {datum!r:.80}")
     what = f"metadata {datum.field!r:.80}"
+    _check_file_name(f"field of {what}", datum.field)
+    tags = check_tags(datum.tags, f"tags of {what}")
     _check_text(f"field of {what}", datum.field, MAX_TEXT)
     _check_text(f"type of {what}", datum.type, MAX_TEXT)
     if datum.value is None or isinstance(datum.value, dict):
         raise MetadataError(f"value of {what} is {datum.value!r:.80}; it must be text. Encode it as JSON first")
     if isinstance(datum.value, str):
         _check_text(f"value of {what}", datum.value, None, empty=True)
+    else:
+        try:
+            json.dumps(datum.value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise MetadataError(f"value of {what} cannot be written as JSON: {error}") from None
     return {
         "flow_id": stamp.flow,
         "run_number": run,
@@ -98,10 +114,16 @@ def datum_payload(stamp: Stamp, run: str, step: str, task: str, datum: MetaDatum
         "field_name": datum.field,
         "type": datum.type,
         "value": datum.value,
-        "tags": list(dict.fromkeys(datum.tags)),
+        "tags": list(tags),
         "user_name": stamp.user_name,
         "ts_epoch": stamp.ts_epoch,
     }
+
+
+def _check_file_name(what: str, text: object) -> None:
+    """Metaflow's local files have it in their name."""
+    if isinstance(text, str) and "/" in text:
+        raise MetadataError(f"{what} holds '/', which is not allowed")
 
 
 def _check_text(what: str, text: object, longest: int | None, *, empty: bool = False) -> None:

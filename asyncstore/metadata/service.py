@@ -177,7 +177,7 @@ class ServiceMetadataProvider:
     ) -> bool:
         """Create the task called ``task`` if it is absent, and record system metadata for ``attempt``."""
         check_address(flow, run, step, task)
-        check_attempt(attempt)
+        check_attempt(attempt, required=True)
         stamp = await self._stamper.stamp(self._runtime.pool, flow, tags, system_tags)
         created = False
         if not is_numbered(task):
@@ -192,7 +192,7 @@ class ServiceMetadataProvider:
     ) -> None:
         """Record where the artifacts of an attempt are; one request for each 1000."""
         check_address(flow, run, step, task)
-        check_attempt(attempt)
+        check_attempt(attempt, required=True)
         stamp = await self._stamper.stamp(self._runtime.pool, flow)
         await self._registrar.add_artifacts(stamp, run, step, task, attempt, artifacts)
 

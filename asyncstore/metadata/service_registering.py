@@ -98,12 +98,12 @@ class ServiceRegistrar:
         """
         rows: list[Json] = []
         for artifact in artifacts:
+            rows.append(artifact_payload(stamp, run, step, task, attempt, artifact))
             if len(artifact.location) > MAX_TEXT:
                 raise MetadataError(
                     f"location of artifact {artifact.name!r} has {len(artifact.location)} characters; a service keeps "
                     f"at most {MAX_TEXT}. Use a shorter datastore root"
                 )
-            rows.append(artifact_payload(stamp, run, step, task, attempt, artifact))
         path = create_path("artifact", stamp.flow, run, step, task)
         for batch in _batches(rows):
             await self._add(path, batch, "artifacts_created")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import anyio
 import pytest
 
-from asyncstore.errors import MetadataError, TaggingError, TaskNotFoundError
+from asyncstore.errors import InvalidPathspecError, MetadataError, TaggingError, TaskNotFoundError
 from asyncstore.metadata.base import MetadataProvider
+from asyncstore.metadata.records import DataArtifactRecord, MetaDatum
 from asyncstore.metadata.tags import MAX_TAG_LENGTH, MAX_USER_TAGS
 from asyncstore.testing.metadata.base import FLOW, ProviderCase, RawRun, datum
 
@@ -110,8 +112,11 @@ class TaggingSuite(ProviderCase):
 
     @pytest.mark.parametrize(
         ("field", "value"),
-        [("", "v"), ("f" * 256, "v"), ("nul\0", "v"), (5, "v"), ("f", None), ("f", {"a": 1}), ("f", "a\0b")],
-    )
+        [
+            ("", "v"), ("f" * 256, "v"), ("nul\0", "v"), (5, "v"), ("a/b", "v"),
+            ("f", None), ("f", {"a": 1}), ("f", "a\0b"), ("f", float("nan")), ("f", [object()]),
+        ],
+    )  # fmt: skip
     async def test_metadata_that_a_service_would_drop_is_one_clear_error(
         self, provider: MetadataProvider, field: Any, value: Any
     ) -> None:
@@ -120,3 +125,22 @@ class TaggingSuite(ProviderCase):
         with pytest.raises(MetadataError):
             await provider.register_metadata(FLOW, run, "start", task, [datum("good"), datum(field, value, kind="t")])
         assert await provider.filter_tasks_by_metadata(FLOW, run, "start", field="good") == []
+
+    async def test_records_of_other_types_are_one_clear_error(self, provider: MetadataProvider) -> None:
+        run = await provider.new_run_id(FLOW)
+        task = await provider.new_task_id(FLOW, run, "start")
+        tags: list[Any] = ["abc", (1,)]
+        wrong_data: list[Any] = ["f", *(MetaDatum("f", "v", "t", tag) for tag in tags)]
+        for item in wrong_data:
+            with pytest.raises(MetadataError):
+                await provider.register_metadata(FLOW, run, "start", task, [datum("good"), item])
+        good = DataArtifactRecord("a", "local", "/r", None, "t", "0")
+        wrong_artifacts: list[Any] = [1, replace(good, name="a/b"), replace(good, sha=cast("Any", 5))]
+        for item in wrong_artifacts:
+            with pytest.raises(MetadataError):
+                await provider.register_data_artifacts(FLOW, run, "start", task, attempt=0, artifacts=[item])
+        none = cast("Any", None)
+        with pytest.raises(InvalidPathspecError):
+            await provider.register_data_artifacts(FLOW, run, "start", task, attempt=none, artifacts=[good])
+        assert await provider.filter_tasks_by_metadata(FLOW, run, "start", field="good") == []
+        assert await provider.get_object(FLOW, run, "start", task, "a", attempt=0) is None
