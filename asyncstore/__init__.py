@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         TaggingError,
         TaskNotFoundError,
         TaskStateError,
+        TooLargeError,
         UnpicklableArtifactError,
         UntrustedArtifactError,
     )
@@ -178,6 +179,7 @@ __all__ = [
     "TaskStateError",
     "Timeouts",
     "TimerWheel",
+    "TooLargeError",
     "TrustPolicy",
     "UnpicklableArtifactError",
     "UntrustedArtifactError",
@@ -251,7 +253,7 @@ _NAMES = {
         MetadataConflictError MetadataError MetadataUnavailableError MigrationError MissingDependencyError
         NamespaceMismatchError NotFoundError ObjectNotFoundError PreconditionFailedError SourceChangedError
         StorageError StorageFullError StorageTimeoutError StorageUnavailableError TaggingError TaskNotFoundError
-        TaskStateError UnpicklableArtifactError UntrustedArtifactError
+        TaskStateError TooLargeError UnpicklableArtifactError UntrustedArtifactError
     """,
     "asyncstore.metadata.base": """
         MetadataProvider fetch_objects

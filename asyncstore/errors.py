@@ -11,6 +11,7 @@
     ├── IntegrityError
     │   ├── CorruptBlobError               .key .actual        Metaflow: not detected
     │   ├── CodecError                                         Metaflow: DataException
+    │   │   └── TooLargeError                                  Metaflow: loads any size
     │   └── SourceChangedError                                 Metaflow: not detected
     ├── StorageError
     │   ├── StorageUnavailableError                            Metaflow: MetaflowS3Exception
@@ -148,6 +149,10 @@ class CorruptBlobError(IntegrityError):
 
 class CodecError(IntegrityError):
     """Stored bytes cannot be decoded in the form that their attributes name."""
+
+
+class TooLargeError(CodecError):
+    """A stored stream holds more content than ``Limits.max_blob_bytes`` allows; it need not be damaged."""
 
 
 class SourceChangedError(IntegrityError):

@@ -20,6 +20,7 @@ TREE = {
     "IntegrityError": ("AsyncStoreError",),
     "CorruptBlobError": ("IntegrityError",),
     "CodecError": ("IntegrityError",),
+    "TooLargeError": ("CodecError",),
     "SourceChangedError": ("IntegrityError",),
     "StorageError": ("AsyncStoreError",),
     "StorageUnavailableError": ("StorageError",),

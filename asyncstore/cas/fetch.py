@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from asyncstore.cas.context import WHOLE, WHOLE_CONTENT, CasContext
 from asyncstore.cas.pack import absent, hash_of, unpack_unlabelled, unpack_verified
 from asyncstore.cas.stream import read_streamed
-from asyncstore.codec.base import TooLargeError
 from asyncstore.codec.registry import RAW, codec_of, declared_size
-from asyncstore.errors import BlobNotFoundError, CorruptBlobError, IntegrityError, ObjectNotFoundError
+from asyncstore.errors import BlobNotFoundError, CorruptBlobError, IntegrityError, ObjectNotFoundError, TooLargeError
 from asyncstore.layout import old_raw_blob_path
 from asyncstore.limits import MemoryAccount
 from asyncstore.storage.transfer import download_window

@@ -10,9 +10,8 @@ from typing import TypeAlias
 from asyncstore.cas.context import BATCH_BYTES, BATCH_ITEMS, WHOLE_CONTENT, CasContext
 from asyncstore.cas.fetch import TYPICAL_RATIO, Content, expected_bytes, fetch
 from asyncstore.cas.pack import unpack_unlabelled, unpack_verified
-from asyncstore.codec.base import TooLargeError
 from asyncstore.concurrency import crew, task_group
-from asyncstore.errors import AsyncStoreError, BlobNotFoundError, IntegrityError
+from asyncstore.errors import AsyncStoreError, BlobNotFoundError, IntegrityError, TooLargeError
 from asyncstore.storage.base import StoredObject, SupportsBareReads, SupportsBatch
 from asyncstore.types import Key
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from asyncstore.cas.source import FileSource, MemorySource, Source
-from asyncstore.codec.base import Codec, TooLargeError
+from asyncstore.codec.base import Codec
 from asyncstore.codec.probe import encode
 from asyncstore.codec.registry import RAW, codec_of, declared_size, other_readings
-from asyncstore.errors import BlobNotFoundError, CodecError, CorruptBlobError
+from asyncstore.errors import BlobNotFoundError, CodecError, CorruptBlobError, TooLargeError
 from asyncstore.types import Attributes, Buffer, Key, ObjectMeta
 
 

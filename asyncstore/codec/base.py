@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from asyncstore.errors import CodecError
 from asyncstore.types import Attributes, Buffer
-
-
-class TooLargeError(CodecError):
-    """A stream holds more content than the caller allows; it need not be damaged."""
 
 
 class Decoder(Protocol):

@@ -11,9 +11,8 @@ import zlib
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from asyncstore.codec.base import TooLargeError
 from asyncstore.codec.deflate import FASTEST, ZLIB, Decompressor, Deflate
-from asyncstore.errors import CodecError
+from asyncstore.errors import CodecError, TooLargeError
 from asyncstore.types import KIB, Attributes, Buffer
 
 VERSION = 1

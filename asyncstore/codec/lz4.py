@@ -14,8 +14,7 @@ from typing import cast
 import lz4.block
 import lz4.frame
 
-from asyncstore.codec.base import TooLargeError
-from asyncstore.errors import CodecError
+from asyncstore.errors import CodecError, TooLargeError
 from asyncstore.types import KIB, Attributes, Buffer
 
 VERSION = 1001

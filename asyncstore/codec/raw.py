@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from asyncstore.codec.base import TooLargeError
 from asyncstore.codec.gzip import VERSION
+from asyncstore.errors import TooLargeError
 from asyncstore.types import KIB, MIB, Attributes, Buffer
 
 
