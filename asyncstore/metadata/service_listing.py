@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from asyncstore.errors import MetadataError
 from asyncstore.metadata.attempts import rows_of_attempt
@@ -88,9 +88,9 @@ class ServiceListing:
                 rows = as_list(await self.transport.decode(where, reply))
             except TypeError as error:
                 raise MetadataError(f"{self.transport.base}{where}: {error}; check the URL", where=where) from error
-            items = [parse_row(kind, row, where) for row in rows]
             # A service that knows no pages ignores the limit and gives everything, in no order.
-            for item in items if LIMIT_HEADER in reply.headers else newest_first(items):
+            in_order = LIMIT_HEADER in reply.headers
+            for item in await self.transport.work(len(rows), _parsed, kind, rows, where, in_order):
                 yield item
             following = reply.headers.get(CURSOR_HEADER, "")
             if not following:
@@ -99,6 +99,11 @@ class ServiceListing:
                 raise MetadataError(f"{self.transport.base}{where}: a page points to itself; upgrade the service")
             # Small at first, for those who want the latest only.
             limit, cursor = min(2 * limit, LARGEST_PAGE), following
+
+
+def _parsed(kind: Kind, rows: list[Any], where: str, in_order: bool) -> list[MetaObject]:  # noqa: FBT001  # through a thread
+    items = [parse_row(kind, row, where) for row in rows]
+    return items if in_order else newest_first(items)
 
 
 def _tag_query(filters: TagFilter | None) -> list[tuple[str, str]]:

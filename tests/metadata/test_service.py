@@ -260,6 +260,15 @@ async def test_a_conflict_about_something_that_cannot_be_read_back_is_an_error(
         await provider.register_run_id(FLOW, "sched-1")
 
 
+async def test_a_run_that_somebody_else_registered_a_moment_before_is_not_ours(
+    server: ReplayServer, provider: ServiceMetadataProvider
+) -> None:
+    assert await provider.register_run_id(FLOW, "sched-1")
+    server.faults = [Fault("answer", "GET .*/runs/sched-1$", 1, Answer(404))]
+    assert not await provider.register_run_id(FLOW, "sched-1")
+    assert not server.faults
+
+
 async def test_a_conflict_about_rows_means_they_are_there(
     server: ReplayServer, provider: ServiceMetadataProvider
 ) -> None:
