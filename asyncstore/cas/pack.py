@@ -161,3 +161,13 @@ def corrupt(key: Key, actual: Key | None, where: str) -> CorruptBlobError:
         operation="load_blob",
         where=where,
     )
+
+
+def mislabelled(key: Key, where: str) -> CodecError:
+    """Return the error for a blob whose content is whole, in another form than its attributes state."""
+    return CodecError(
+        f"blob {key} at {where} is whole, but not in the form that its attributes state (on local disk they are in "
+        f"{where}_meta), so Metaflow cannot read it; save the same content again, with verify_existing, to heal it",
+        operation="load_blob",
+        where=where,
+    )

@@ -26,7 +26,10 @@ class SavedBlob:
 
 @dataclass(frozen=True, slots=True)
 class BlobStatus:
-    """The outcome of verifying one blob: ``size`` in bytes of content if it is whole, else the error."""
+    """The outcome of verifying one blob: ``size`` in bytes of content if that is whole, and the error, if any.
+
+    Both where only the attributes are wrong.
+    """
 
     key: Key
     size: int | None

@@ -17,6 +17,7 @@ from asyncstore.cas.cache import BlobCache
 from asyncstore.cas.context import BATCH_ITEMS, CasContext
 from asyncstore.cas.fetch import Content, fetch
 from asyncstore.cas.load import LoadOperation, Outcome, Outcomes, note_outcome
+from asyncstore.cas.pack import mislabelled
 from asyncstore.cas.result import BlobStatus, SavedBlob
 from asyncstore.cas.save import SaveOperation, memory_to_save
 from asyncstore.cas.stream import open_decoded
@@ -149,11 +150,15 @@ class ContentAddressedStore:
 
     @asynccontextmanager
     async def verify_blobs(self, keys: Iterable[Key]) -> AsyncGenerator[AsyncIterator[BlobStatus]]:
-        """Read and hash blobs and give the status of each, in the order of completion; never stops early."""
+        """Read and hash blobs and give the status of each, in the order of completion; never stops early.
+
+        Content that is whole, but not in the form that the object's attributes state, is a `CodecError`: loads here get
+        around that, Metaflow's do not.
+        """
 
         async def produce(sender: ObjectSendStream[list[BlobStatus]]) -> None:
             async def deliver(outcomes: Outcomes) -> None:
-                await sender.send([_status(key, outcome) for key, outcome in outcomes])
+                await sender.send([_status(self._context, key, outcome) for key, outcome in outcomes])
 
             await LoadOperation(self._context, deliver, keep=False).run(keys)
 
@@ -211,9 +216,11 @@ def _content_or_error(outcome: Outcome) -> bytes | AsyncStoreError:
     return outcome.data or b"" if isinstance(outcome, Content) else outcome
 
 
-def _status(key: Key, outcome: Outcome) -> BlobStatus:
+def _status(context: CasContext, key: Key, outcome: Outcome) -> BlobStatus:
     if isinstance(outcome, Content):
-        return BlobStatus(key, outcome.size, None)
+        return BlobStatus(
+            key, outcome.size, mislabelled(key, context.path(key)) if outcome.as_stated is False else None
+        )
     return BlobStatus(key, None, outcome)
 
 

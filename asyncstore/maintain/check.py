@@ -31,7 +31,7 @@ class BlobDirectory:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One blob and what verifying it showed: ``size`` in bytes of content if it is whole, else the error."""
+    """One blob and what verifying it showed; see `BlobStatus`."""
 
     path: str
     key: Key

@@ -127,3 +127,18 @@ def test_attempts_that_are_incomplete_or_not_registered_are_named_with_what_to_d
     assert told[1].startswith("incomplete  TourFlow/1795447905376589/start/1 attempt 0  ")
     assert "0.data.json is not there" in told[1]
     assert done.lines[3].endswith(": 1 incomplete, 1 not registered")
+
+
+@pytest.mark.parametrize("sidecar", [b"", b"x{", b'{"cas_raw": true, "cas_version": 1}'])
+def test_a_sound_body_beside_a_bad_sidecar_is_named_and_healed(cli: Cli, tmp_path: Path, sidecar: bytes) -> None:
+    (tmp_path / "a").write_bytes(b"words " * 1000)
+    key = cli("put", "a", "--to", "store").out.split()[0]
+    path = f"files/data/{key[:2]}/{key}"
+    (tmp_path / "store" / f"{path}_meta").write_bytes(sidecar)
+    done = cli("check", "store")
+    assert done.code == 1
+    assert done.lines[0].split()[:3] == ["damaged", path, key]
+    assert f"{path}_meta" in done.lines[0]
+    assert done.lines[1].endswith(" verified: 1 damaged, 0 unreadable")
+    assert cli("put", "a", "--to", "store", "--verify-existing").code == 0
+    assert cli("check", "store").code == 0
