@@ -39,6 +39,8 @@ def command(
 
     Prints the key of each file, and its name. A manifest also keeps the permissions of files, symbolic links and
     empty directories; not owners, times, or the permissions of directories.
+
+    Sockets, pipes and devices are left out, and the store itself, where it lies among the files; each is told.
     """
     if raw and codec:
         raise click.UsageError("--raw does not pack, so --codec has nothing to say: leave one of them out")
@@ -50,6 +52,7 @@ async def _put(paths: tuple[str, ...], url: str, prefix: str, codec: str, how: d
     from asyncstore.cas.store import ContentAddressedStore
     from asyncstore.maintain.manifest import FileEntry, end_line, entry_line, header_line
     from asyncstore.maintain.save import save_paths
+    from asyncstore.maintain.walk import LeftOut
 
     watch = Stopwatch()
     entries = files = size = new = stored = 0
@@ -60,6 +63,9 @@ async def _put(paths: tuple[str, ...], url: str, prefix: str, codec: str, how: d
                 out.line(header_line(prefix))
             async with save_paths(store, paths, **how) as saved:
                 async for item in saved:
+                    if isinstance(item, LeftOut):
+                        click.echo(f"asyncstore: {printable(item.path)}: {item.reason}; left out", err=True)
+                        continue
                     entries += 1
                     entry, blob = item.entry, item.blob
                     if isinstance(entry, FileEntry) and blob is not None:

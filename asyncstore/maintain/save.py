@@ -14,7 +14,7 @@ from asyncstore.cas.result import SavedBlob
 from asyncstore.cas.store import ContentAddressedStore
 from asyncstore.concurrency import feed
 from asyncstore.maintain.manifest import Entry, FileEntry
-from asyncstore.maintain.walk import Found, FoundFile, name_paths, walk
+from asyncstore.maintain.walk import Found, FoundFile, LeftOut, name_paths, walk
 from asyncstore.types import MIB
 
 # Between two batches the store has nothing to do for a moment; within one, nothing is reported.
@@ -37,8 +37,10 @@ async def save_paths(
     *,
     raw: bool = False,
     verify_existing: bool = False,
-) -> AsyncGenerator[AsyncIterator[SavedEntry]]:
+) -> AsyncGenerator[AsyncIterator[SavedEntry | LeftOut]]:
     """Save files and whole directories, and feed each entry once it is stored, in the order of the names.
+
+    Sockets, pipes, devices and the root of a store on local disk are fed as what is left out.
 
     Entries are named by the last component of the path given, with what is below it. Raises what
     `asyncstore.maintain.walk.walk` refuses, when it comes to it, and what `save_blobs` raises; blobs saved by then
@@ -46,9 +48,10 @@ async def save_paths(
     """
     named = name_paths(paths)
     pool = store.storage.runtime.pool
+    root = store.storage.root  # a path on local disk, else a URL
 
-    async def produce(sender: ObjectSendStream[SavedEntry]) -> None:
-        found = walk(named)
+    async def produce(sender: ObjectSendStream[SavedEntry | LeftOut]) -> None:
+        found = walk(named, store=root if os.path.isabs(root) else None)
         while batch := await pool.run(_take, found):
             files = (Path(item.path) for item in batch if isinstance(item, FoundFile))
             blobs = iter(await store.save_blobs(files, raw=raw, verify_existing=verify_existing))
@@ -56,6 +59,8 @@ async def save_paths(
                 if isinstance(item, FoundFile):
                     blob = next(blobs)
                     await sender.send(SavedEntry(FileEntry(item.name, blob.key, blob.size, item.mode), blob))
+                elif isinstance(item, LeftOut):
+                    await sender.send(item)
                 else:
                     await sender.send(SavedEntry(item, None))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from asyncstore.errors import InvalidNameError, NotFoundError, StorageError
+from asyncstore.errors import InvalidNameError, NotFoundError
 from asyncstore.maintain.manifest import PERMISSIONS, DirectoryEntry, LinkEntry, stays_inside
 from asyncstore.storage.local_errors import translate
 
@@ -23,7 +23,15 @@ class FoundFile:
     mode: int
 
 
-Found: TypeAlias = FoundFile | DirectoryEntry | LinkEntry
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Something that is not saved: where it is, and why."""
+
+    path: str
+    reason: str
+
+
+Found: TypeAlias = FoundFile | DirectoryEntry | LinkEntry | LeftOut
 
 
 def name_paths(paths: Iterable[str | os.PathLike[str]]) -> dict[str, str]:
@@ -45,20 +53,33 @@ def name_paths(paths: Iterable[str | os.PathLike[str]]) -> dict[str, str]:
     return named
 
 
-def walk(named: dict[str, str]) -> Iterator[Found]:
+def walk(named: dict[str, str], *, store: str | None = None) -> Iterator[Found]:
     """Find every file, empty directory and symbolic link, by name.
 
     A link that stays inside its tree is kept as a link. One that leads out of it, to a file, counts as that file; to
-    anything else it is an `InvalidNameError`. What was named itself is followed. Files that are neither (sockets,
-    pipes, devices) are an error too: nothing is left out without a word.
+    anything else it is an `InvalidNameError`. What was named itself is followed. What is neither (a socket, a pipe, a
+    device) is left out, as is the directory ``store``, where the files are saved to: both are told.
     """
+    target = _identity(store)
     for name, path in named.items():
-        yield from _walk_one(name, path, follow=True)
+        yield from _walk_one(name, path, target, follow=True)
 
 
-def _walk_one(name: str, path: str, *, follow: bool) -> Iterator[Found]:
+def _identity(directory: str | None) -> tuple[int, int] | None:
+    """Return what a directory is known by, whatever it is called; None if it is not there yet."""
+    try:
+        status = None if directory is None else os.stat(directory)
+    except OSError:
+        return None
+    return None if status is None else (status.st_dev, status.st_ino)
+
+
+def _walk_one(name: str, path: str, target: tuple[int, int] | None, *, follow: bool) -> Iterator[Found]:
     try:
         status = os.stat(path) if follow else os.lstat(path)
+        if target == (status.st_dev, status.st_ino):
+            yield LeftOut(path, "it is the store itself")
+            return
         children = sorted(os.listdir(path)) if stat.S_ISDIR(status.st_mode) else []
     except FileNotFoundError:
         raise NotFoundError(
@@ -71,18 +92,14 @@ def _walk_one(name: str, path: str, *, follow: bool) -> Iterator[Found]:
     elif stat.S_ISLNK(status.st_mode):
         yield _link(name, path)
     elif not stat.S_ISDIR(status.st_mode):
-        raise StorageError(
-            f"{path!r} is neither a file nor a directory nor a symbolic link: remove it, or save what is beside it",
-            operation="save",
-            where=path,
-        )
+        yield LeftOut(path, "it is neither a file nor a directory nor a symbolic link")
     elif not children:
         yield DirectoryEntry(name)
     for child in children:
-        yield from _walk_one(f"{name}/{child}", os.path.join(path, child), follow=False)
+        yield from _walk_one(f"{name}/{child}", os.path.join(path, child), target, follow=False)
 
 
-def _link(name: str, path: str) -> Found:
+def _link(name: str, path: str) -> FoundFile | LinkEntry:
     target = os.readlink(path)
     if stays_inside(name, target):
         return LinkEntry(name, target)

@@ -119,3 +119,29 @@ def test_a_get_restores_all_but_what_is_damaged_or_missing_and_names_that(cli: C
         ["missing", missing, missing],
     ]
     assert [path.name for path in (tmp_path / "keys").iterdir()] == [sha1(b"s")]
+
+
+@pytest.mark.parametrize("way", ["store", "alias"])
+def test_a_store_within_a_tree_is_not_saved_into_itself(cli: Cli, tmp_path: Path, way: str) -> None:
+    (tmp_path / "alias").symlink_to("store")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "a").write_bytes(b"1")
+    first = cli("put", ".", "--to", way, "--json")
+    second = cli("put", ".", "--to", way, "--json")
+    assert (first.code, second.code) == (0, 0)
+    assert [json.loads(line).get("name") for line in second.lines] == [
+        None,
+        f"{tmp_path.name}/a",
+        f"{tmp_path.name}/alias",
+        None,
+    ]
+    assert second.err == "asyncstore: ./store: it is the store itself; left out\n"
+
+
+def test_a_pipe_in_a_tree_is_named_and_the_rest_is_saved(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a").write_bytes(b"1")
+    os.mkfifo(tmp_path / "d" / "pipe\n")
+    done = cli("put", "d", "--to", "store")
+    assert (done.code, done.lines) == (0, [f"{sha1(b'1')}  d/a"])
+    assert done.err == ("asyncstore: d/pipe\\n: it is neither a file nor a directory nor a symbolic link; left out\n")

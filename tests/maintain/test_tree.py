@@ -25,6 +25,7 @@ from asyncstore.maintain import restore as restore_module
 from asyncstore.maintain.manifest import DirectoryEntry, Entry, FileEntry, LinkEntry
 from asyncstore.maintain.restore import fetch, restore
 from asyncstore.maintain.save import SavedEntry, save_paths
+from asyncstore.maintain.walk import LeftOut
 from asyncstore.types import Key
 from tests.maintain.conftest import picture
 
@@ -33,7 +34,9 @@ ABSENT = Key("0" * 40)
 
 async def save(store: ContentAddressedStore, *paths: Path) -> list[SavedEntry]:
     async with save_paths(store, paths) as saved:
-        return [entry async for entry in saved]
+        found = [entry async for entry in saved]
+    assert [item for item in found if isinstance(item, LeftOut)] == []
+    return [item for item in found if isinstance(item, SavedEntry)]
 
 
 async def bring_back(store: ContentAddressedStore, entries: list[Entry], target: Path) -> list[Entry]:
@@ -120,11 +123,19 @@ async def test_a_link_out_of_the_tree_to_anything_else_is_refused(
         await save(store, tree)
 
 
-async def test_what_is_no_file_is_refused_by_name(store: ContentAddressedStore, tree: Path) -> None:
+async def test_what_is_no_file_is_left_out_and_told(store: ContentAddressedStore, tree: Path) -> None:
+    whole = await save(store, tree)
+    os.mkfifo(tree / "deep" / "pipe")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tree / "socket"))
-        with pytest.raises(StorageError, match=r"socket' is neither a file nor a directory"):
-            await save(store, tree)
+        async with save_paths(store, [tree]) as saved:
+            found = [item async for item in saved]
+    left_out = [item for item in found if isinstance(item, LeftOut)]
+    assert [item.path for item in left_out] == [str(tree / "deep" / "pipe"), str(tree / "socket")]
+    assert [item.entry for item in found if isinstance(item, SavedEntry)] == [item.entry for item in whole]
+
+
+async def test_a_file_that_is_not_there_is_an_error(store: ContentAddressedStore, tree: Path) -> None:
     with pytest.raises(NotFoundError, match=r"there is no file or directory .*missing"):
         await save(store, tree / "missing")
 
@@ -278,6 +289,7 @@ async def test_leaving_early_ends_a_save_and_a_restore(
 ) -> None:
     async with save_paths(store, [tree]) as saved:
         first = await anext(aiter(saved))
+    assert isinstance(first, SavedEntry)
     assert first.entry.name == "tree/beside"
     entries = [item.entry for item in await save(store, tree)]
     async with restore(store, entries, tmp_path / "copy") as restored:
