@@ -80,10 +80,10 @@ def test_a_setting_that_is_wrong_is_told_by_the_name_that_holds_it(
 
 def test_a_blob_that_is_not_there_is_told_by_its_key(cli: Cli, file: Path) -> None:
     done = cli("get", KEY, "--from", "store", "--output", "o")
-    assert done.code == 3
-    assert done.err.startswith("asyncstore: ")
-    assert KEY in done.err
-    assert done.err.count("\n") == 1
+    assert done.code == 1
+    assert done.out.startswith(f"missing  {KEY}")
+    assert done.out.count("\n") == 1
+    assert done.err == "asyncstore: 1 file could not be restored\n"
 
 
 def test_a_damaged_blob_is_told_and_ends_with_1(cli: Cli, file: Path, tmp_path: Path) -> None:
@@ -91,8 +91,9 @@ def test_a_damaged_blob_is_told_and_ends_with_1(cli: Cli, file: Path, tmp_path: 
     (tmp_path / "store" / "files" / "data" / key[:2] / key).write_bytes(b"damaged")
     done = cli("get", key, "--from", "store", "--output", "o")
     assert done.code == 1
-    assert key in done.err
-    assert done.err.count("\n") == 1
+    assert done.out.startswith(f"damaged  {key}")
+    assert done.out.count("\n") == 1
+    assert done.err == "asyncstore: 1 file could not be restored\n"
     assert list((tmp_path / "o").iterdir()) == []
 
 
