@@ -115,7 +115,6 @@ async def _create(settings: S3Settings, connect_timeout: float, connections: int
     session = AioSession(profile=settings.profile)
     if settings.credentials_file is not None:
         session.set_config_variable("credentials_file", settings.credentials_file)
-    session.warm_up_loader_caches("s3")  # or the first call of each operation would read its files on the loop
     own_endpoint = settings.endpoint_url is not None and not is_aws(settings.endpoint_url)
     s3: dict[str, Any] = {
         # The checksum header is signed, so the body is bound to the signature without one more hash of it.
