@@ -13,11 +13,11 @@ from asyncstore.storage.url import StorageUrl, parse_url, redact_url
     [
         ("/data/store", StorageUrl("file", "/data/store")),
         ("/data/store/", StorageUrl("file", "/data/store")),
-        ("store", StorageUrl("file", "/work/store")),
-        ("./a:b", StorageUrl("file", "/work/a:b")),
-        ("ab:c", StorageUrl("file", "/work/ab:c")),
+        ("store", StorageUrl("file", "/here/store")),
+        ("./a:b", StorageUrl("file", "/here/a:b")),
+        ("ab:c", StorageUrl("file", "/here/ab:c")),
         ("/a%20b?c#d", StorageUrl("file", "/a%20b?c#d")),
-        (Path("store"), StorageUrl("file", "/work/store")),
+        (Path("store"), StorageUrl("file", "/here/store")),
         ("file:///data/store", StorageUrl("file", "/data/store")),
         ("file://localhost/data", StorageUrl("file", "/data")),
         ("FILE:///a%20b", StorageUrl("file", "/a b")),
@@ -32,7 +32,7 @@ from asyncstore.storage.url import StorageUrl, parse_url, redact_url
     ],
 )
 def test_a_url_has_a_place_and_a_prefix(text: str | Path, parsed: StorageUrl) -> None:
-    assert parse_url(text, cwd="/work") == parsed
+    assert parse_url(text, cwd="/here") == parsed
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_credentials_in_a_url_are_refused_and_not_repeated(url: str) -> None:
 @given(st.text(max_size=30))
 def test_any_text_is_a_url_or_a_config_error(text: str) -> None:
     try:
-        parsed = parse_url(text, cwd="/work")
+        parsed = parse_url(text, cwd="/here")
     except ConfigError:
         return
     assert parsed.place
